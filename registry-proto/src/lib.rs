@@ -1,0 +1,3 @@
+//! Docker Registry HTTP API V2 / OCI distribution as pure state machines.
+
+pub mod spec;
