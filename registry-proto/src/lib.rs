@@ -1,3 +1,2 @@
-//! Docker Registry HTTP API V2 / OCI distribution as pure state machines.
-
+//! Docker Registry HTTP API V2 and OCI distribution, as pure state machines.
 pub mod spec;

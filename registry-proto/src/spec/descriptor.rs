@@ -1,0 +1,76 @@
+//! Descriptors: what points from one content to another (image-spec, descriptor.md).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{Digest, MediaType, Platform};
+
+/// A pointer to content: its type, its digest and its size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What kind of content it is.
+    pub media_type: MediaType,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes. A claim, like the digest: nothing is allocated by it.
+    pub size: u64,
+    /// Where else the content may be found. Not followed: a registry could point these anywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub urls: Vec<String>,
+    /// Whatever somebody wanted to say about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
+    pub annotations: BTreeMap<String, String>,
+    /// In an index: which platform the manifest is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// What kind of artifact the content is the manifest of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<MediaType>,
+    /// The content itself, in base64. Carried, not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+}
+
+impl Descriptor {
+    /// A descriptor without anything optional.
+    pub const fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type,
+            digest,
+            size,
+            urls: Vec::new(),
+            annotations: BTreeMap::new(),
+            platform: None,
+            artifact_type: None,
+            data: None,
+        }
+    }
+}
+
+/// Go writes empty lists and maps as `null`.
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json() {
+        let text = format!(r#"{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{}","size":2}}"#, Digest::of(b"{}"));
+        let descriptor: Descriptor = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&descriptor).unwrap(), text);
+        for bad in [text.replace('2', "-2").replace("44136", "44136"), text.replace("sha256:", "md5sum")] {
+            assert!(serde_json::from_str::<Descriptor>(&bad).is_err(), "{bad}");
+        }
+        let nulls = text.replace(r#""size":2"#, r#""size":2,"urls":null,"annotations":null"#);
+        assert_eq!(serde_json::from_str::<Descriptor>(&nulls).unwrap(), descriptor);
+    }
+}
