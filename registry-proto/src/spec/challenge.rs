@@ -55,7 +55,9 @@ fn parse_field(field: &str, found: &mut Vec<Challenge>) {
         let Some((scheme, after)) = token(rest) else { return };
         let mut challenge = Challenge { scheme: scheme.to_ascii_lowercase(), token68: None, params: Vec::new() };
         rest = after.trim_start_matches([' ', '\t']);
-        if rest.len() < after.len() && let Some((value, after)) = token68(rest) {
+        if rest.len() < after.len()
+            && let Some((value, after)) = token68(rest)
+        {
             challenge.token68 = Some(value.to_owned());
             rest = after;
         } else {
@@ -76,7 +78,8 @@ fn params<'a>(mut rest: &'a str, into: &mut Vec<(String, String)>) -> Option<&'a
         // A name is followed by `=`; a word that is not starts the next challenge.
         let Some(value) = after.trim_start_matches([' ', '\t']).strip_prefix('=') else { return Some(start) };
         let value = value.trim_start_matches([' ', '\t']);
-        let (value, after) = if let Some(quoted) = value.strip_prefix('"') { quoted_string(quoted)? } else { bare(value) };
+        let (value, after) =
+            if let Some(quoted) = value.strip_prefix('"') { quoted_string(quoted)? } else { bare(value) };
         if into.len() < MOST_PARAMS {
             into.push((name.to_ascii_lowercase(), value));
         }
@@ -139,24 +142,51 @@ mod tests {
     #[test]
     fn w1_to_w20() {
         for (fields, expected) in [
-            (&[r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#][..], "bearer{realm=https://auth.docker.io/token; service=registry.docker.io}"),
-            (&[r#"Bearer realm="https://a/t",service="s",scope="repository:x/y:pull,push""#], "bearer{realm=https://a/t; service=s; scope=repository:x/y:pull,push}"),
+            (
+                &[r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io""#][..],
+                "bearer{realm=https://auth.docker.io/token; service=registry.docker.io}",
+            ),
+            (
+                &[r#"Bearer realm="https://a/t",service="s",scope="repository:x/y:pull,push""#],
+                "bearer{realm=https://a/t; service=s; scope=repository:x/y:pull,push}",
+            ),
             (&[r#"bearer REALM="https://a/t" , Service = s"#], "bearer{realm=https://a/t; service=s}"),
             (&[r#"BASIC realm="Sonatype Nexus Repository Manager""#], "basic{realm=Sonatype Nexus Repository Manager}"),
             (&["Basic"], "basic{}"),
             (&[r#"Negotiate, Basic realm="r""#], "negotiate{} & basic{realm=r}"),
-            (&[r#"Negotiate YIIB+a/b==, Bearer realm="https://a/t",service="s", Basic realm="x, y""#], "negotiate[YIIB+a/b==]{} & bearer{realm=https://a/t; service=s} & basic{realm=x, y}"),
-            (&[r#"Bearer realm="https://a/t",service="",scope="repository:a:pull""#], "bearer{realm=https://a/t; service=; scope=repository:a:pull}"),
+            (
+                &[r#"Negotiate YIIB+a/b==, Bearer realm="https://a/t",service="s", Basic realm="x, y""#],
+                "negotiate[YIIB+a/b==]{} & bearer{realm=https://a/t; service=s} & basic{realm=x, y}",
+            ),
+            (
+                &[r#"Bearer realm="https://a/t",service="",scope="repository:a:pull""#],
+                "bearer{realm=https://a/t; service=; scope=repository:a:pull}",
+            ),
             (&[r#"Bearer realm="a\"b\\c""#], r#"bearer{realm=a"b\c}"#),
             (&[r#", ,Bearer realm="https://a/t",,"#], "bearer{realm=https://a/t}"),
             (&["Bearer realm=https://a/t?x=y,service=s"], "bearer{realm=https://a/t?x=y; service=s}"),
-            (&[r#"Bearer realm="https://a/t",error="invalid_token",error_description="exp, or not yet""#], "bearer{realm=https://a/t; error=invalid_token; error_description=exp, or not yet}"),
+            (
+                &[r#"Bearer realm="https://a/t",error="invalid_token",error_description="exp, or not yet""#],
+                "bearer{realm=https://a/t; error=invalid_token; error_description=exp, or not yet}",
+            ),
             (&[r#"Bearer realm="unterminated"#], ""),
             (&["Bearer"], "bearer{}"),
-            (&[r#"Digest qop="auth, auth-int", nonce="x", Bearer realm="https://a/t""#], "digest{qop=auth, auth-int; nonce=x} & bearer{realm=https://a/t}"),
-            (&[r#"Bearer realm="https://a/t",scope="repository:a:pull repository:b:pull,push""#], "bearer{realm=https://a/t; scope=repository:a:pull repository:b:pull,push}"),
-            (&[r#"Bearer realm="https://a/t",realm="https://evil/t""#], "bearer{realm=https://a/t; realm=https://evil/t}"),
-            (&[r#"Newauth realm="apps", type=1, title="Login to \"apps\"", Basic realm="simple""#], r#"newauth{realm=apps; type=1; title=Login to "apps"} & basic{realm=simple}"#),
+            (
+                &[r#"Digest qop="auth, auth-int", nonce="x", Bearer realm="https://a/t""#],
+                "digest{qop=auth, auth-int; nonce=x} & bearer{realm=https://a/t}",
+            ),
+            (
+                &[r#"Bearer realm="https://a/t",scope="repository:a:pull repository:b:pull,push""#],
+                "bearer{realm=https://a/t; scope=repository:a:pull repository:b:pull,push}",
+            ),
+            (
+                &[r#"Bearer realm="https://a/t",realm="https://evil/t""#],
+                "bearer{realm=https://a/t; realm=https://evil/t}",
+            ),
+            (
+                &[r#"Newauth realm="apps", type=1, title="Login to \"apps\"", Basic realm="simple""#],
+                r#"newauth{realm=apps; type=1; title=Login to "apps"} & basic{realm=simple}"#,
+            ),
             (&[r#"Bearer realm="https://a/t""#, "Basic"], "bearer{realm=https://a/t} & basic{}"),
             (&[""], ""),
         ] {

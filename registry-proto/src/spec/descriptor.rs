@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn json() {
-        let text = format!(r#"{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{}","size":2}}"#, Digest::of(b"{}"));
+        let text =
+            format!(r#"{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{}","size":2}}"#, Digest::of(b"{}"));
         let descriptor: Descriptor = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&descriptor).unwrap(), text);
         for bad in [text.replace('2', "-2").replace("44136", "44136"), text.replace("sha256:", "md5sum")] {

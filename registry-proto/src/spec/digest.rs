@@ -147,11 +147,13 @@ impl FromStr for Digest {
             return Err(DigestError::TooLong);
         }
         let (name, encoded) = text.split_once(':').ok_or(DigestError::Format)?;
-        let component = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let component =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if !name.split(['+', '.', '_', '-']).all(component) {
             return Err(DigestError::Format);
         }
-        if encoded.is_empty() || !encoded.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b'_' | b'-')) {
+        if encoded.is_empty() || !encoded.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b'_' | b'-'))
+        {
             return Err(DigestError::Format);
         }
         if let Some(algorithm) = Algorithm::by_name(name) {
@@ -197,10 +199,7 @@ mod tests {
 
     #[test]
     fn the_empty_content() {
-        assert_eq!(
-            Digest::of(b"").as_str(),
-            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(Digest::of(b"").as_str(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         assert_eq!(
             Digest::compute(Algorithm::Sha512, b"").as_str(),
             "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e"
@@ -230,9 +229,19 @@ mod tests {
         ] {
             assert!(bad.parse::<Digest>().is_err(), "{}", &bad[..20]);
         }
-        for bad in
-            [":abc", "sha256:", "sha256", "sha256::abc", "sha256+:abc", "+b64:abc", "x:ab/cd", "x:../x", "a..b:c", "x:abc\n", ""]
-        {
+        for bad in [
+            ":abc",
+            "sha256:",
+            "sha256",
+            "sha256::abc",
+            "sha256+:abc",
+            "+b64:abc",
+            "x:ab/cd",
+            "x:../x",
+            "a..b:c",
+            "x:abc\n",
+            "",
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

@@ -178,7 +178,8 @@ fn without_markup(text: &str) -> String {
 
 /// One line without control characters (a registry's words end up on terminals), not too long.
 fn clean(text: &str, longest: usize) -> String {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
     let line = words.join(" ");
     match line.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", &line[..end]),
@@ -194,9 +195,14 @@ mod tests {
 
     #[test]
     fn c91_every_variant() {
-        let said = |body: &str| parse_error_body(body.as_bytes()).iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ");
+        let said = |body: &str| {
+            parse_error_body(body.as_bytes()).iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+        };
         for (body, expected) in [
-            (r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#, "MANIFEST_UNKNOWN: manifest unknown"),
+            (
+                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#,
+                "MANIFEST_UNKNOWN: manifest unknown",
+            ),
             (r#"{"errors":[{"code":"A","message":"b","detail":"c"},{"code":"D"}]}"#, "A: b (c) | D"),
             (r#"{"errors":[{"code":500,"message":"boom"}]}"#, "500: boom"),
             (r#"{"errors":[]}"#, ""),

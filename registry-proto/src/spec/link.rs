@@ -31,7 +31,8 @@ pub fn next_link(field: &str) -> Option<&str> {
 fn is_next(param: &str) -> bool {
     let Some((name, value)) = param.split_once('=') else { return false };
     let relations = value.trim().trim_matches('"');
-    name.trim().eq_ignore_ascii_case("rel") && relations.split(' ').any(|relation| relation.eq_ignore_ascii_case("next"))
+    name.trim().eq_ignore_ascii_case("rel")
+        && relations.split(' ').any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
 /// Where the next link starts: at a comma outside quotes.

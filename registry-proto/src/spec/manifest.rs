@@ -118,7 +118,11 @@ impl Manifest {
     ///
     /// # Errors
     /// [`ManifestError`]. Unknown types are no error: they are carried as [`ManifestContent::Unknown`].
-    pub fn parse(bytes: Bytes, content_type: Option<&str>, expected: Option<&Descriptor>) -> Result<Self, ManifestError> {
+    pub fn parse(
+        bytes: Bytes,
+        content_type: Option<&str>,
+        expected: Option<&Descriptor>,
+    ) -> Result<Self, ManifestError> {
         if bytes.len() > Self::MAX_SIZE {
             return Err(ManifestError::TooLarge(bytes.len()));
         }
@@ -308,7 +312,11 @@ mod tests {
     fn what_is_written_is_read() {
         let manifest = image().to_manifest();
         let text = std::str::from_utf8(manifest.bytes()).unwrap();
-        assert!(text.starts_with(r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":"#));
+        assert!(
+            text.starts_with(
+                r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":"#
+            )
+        );
         assert_eq!(Manifest::parse(manifest.bytes().clone(), None, Some(&manifest.descriptor())).unwrap(), manifest);
         assert_eq!((image().total_size(), image().layer_count()), (7, 1));
         let index = Index {
@@ -319,7 +327,15 @@ mod tests {
             annotations: BTreeMap::new(),
         };
         let index = index.to_manifest();
-        assert_eq!(Manifest::parse(index.bytes().clone(), Some("application/vnd.docker.distribution.manifest.list.v2+json"), None).unwrap(), index);
+        assert_eq!(
+            Manifest::parse(
+                index.bytes().clone(),
+                Some("application/vnd.docker.distribution.manifest.list.v2+json"),
+                None
+            )
+            .unwrap(),
+            index
+        );
     }
 
     #[test]
@@ -327,16 +343,25 @@ mod tests {
         let manifest = image().to_manifest();
         let mut wrong = manifest.descriptor();
         wrong.digest = Digest::of(b"");
-        assert!(matches!(Manifest::parse(manifest.bytes().clone(), None, Some(&wrong)), Err(ManifestError::Digest { .. })));
+        assert!(matches!(
+            Manifest::parse(manifest.bytes().clone(), None, Some(&wrong)),
+            Err(ManifestError::Digest { .. })
+        ));
         wrong = manifest.descriptor();
         wrong.size += 1;
-        assert!(matches!(Manifest::parse(manifest.bytes().clone(), None, Some(&wrong)), Err(ManifestError::Size { .. })));
+        assert!(matches!(
+            Manifest::parse(manifest.bytes().clone(), None, Some(&wrong)),
+            Err(ManifestError::Size { .. })
+        ));
     }
 
     #[test]
     fn c35_a17_type_confusion() {
         let text = String::from_utf8(image().to_manifest().bytes().to_vec()).unwrap();
-        assert!(matches!(parse(&text, Some("application/vnd.oci.image.index.v1+json")), Err(ManifestError::Ambiguous(_))));
+        assert!(matches!(
+            parse(&text, Some("application/vnd.oci.image.index.v1+json")),
+            Err(ManifestError::Ambiguous(_))
+        ));
         let both = text.replacen("{\"schemaVersion\":2", "{\"schemaVersion\":2,\"manifests\":[]", 1);
         assert!(matches!(parse(&both, None), Err(ManifestError::Ambiguous(_))));
         let schema1 = text.replacen("{\"schemaVersion\":2", "{\"schemaVersion\":2,\"fsLayers\":[]", 1);
@@ -348,7 +373,10 @@ mod tests {
     fn types_that_are_only_carried() {
         let unknown = parse(r#"{"x":1}"#, Some("application/vnd.example+json")).unwrap();
         assert_eq!(unknown.content(), &ManifestContent::Unknown);
-        let schema1 = parse("{\"schemaVersion\": 1, \"fsLayers\": []}", Some("application/vnd.docker.distribution.manifest.v1+prettyjws"));
+        let schema1 = parse(
+            "{\"schemaVersion\": 1, \"fsLayers\": []}",
+            Some("application/vnd.docker.distribution.manifest.v1+prettyjws"),
+        );
         assert_eq!(schema1.unwrap().content(), &ManifestContent::Schema1);
         assert!(parse("<html>", Some("text/html")).is_err());
     }

@@ -149,7 +149,9 @@ pub fn same_origin(base: &Uri, location: &str) -> Result<Uri, LocationError> {
     let same_host = there.host == home.host;
     let port_lost = there.port == default_port(there.https) && url.authority().is_some_and(|a| a.port().is_none());
     let explicit_default = there.port == default_port(there.https) && there.port != home.port;
-    if same_host && (there.port == home.port || port_lost || (explicit_default && there.https == home.https && home.https)) {
+    if same_host
+        && (there.port == home.port || port_lost || (explicit_default && there.https == home.https && home.https))
+    {
         if there.https && !home.https {
             return Err(LocationError::Foreign(there));
         }

@@ -21,7 +21,12 @@ pub struct Platform {
     #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     /// What the operating system has to have (Windows).
-    #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        default,
+        rename = "os.features",
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub os_features: Vec<String>,
 }
 
@@ -45,7 +50,8 @@ impl Platform {
             "darwin".clone_into(&mut it.os);
         }
         let architecture = it.architecture.to_ascii_lowercase();
-        let (architecture, variant) = match (architecture.as_str(), it.variant.as_deref().map(str::to_ascii_lowercase)) {
+        let (architecture, variant) = match (architecture.as_str(), it.variant.as_deref().map(str::to_ascii_lowercase))
+        {
             ("x86_64" | "x86-64" | "amd64", variant) => ("amd64", variant.filter(|variant| variant != "v1")),
             ("i386" | "i686" | "386", _) => ("386", None),
             ("aarch64" | "arm64", variant) => ("arm64", variant.filter(|variant| variant != "v8" && variant != "8")),
@@ -84,7 +90,8 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let parts: Vec<&str> = text.split('/').collect();
-        let fine = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+        let fine =
+            |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
         let (os, architecture, variant) = match parts[..] {
             [os, architecture] => (os, architecture, None),
             [os, architecture, variant] => (os, architecture, Some(variant.to_owned())),

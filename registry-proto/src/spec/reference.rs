@@ -149,7 +149,9 @@ impl FromStr for Reference {
         // one with a dot is taken for a host, too.
         let (host, rest) = match name.split_once('/') {
             Some((first, rest))
-                if first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|b| b.is_ascii_uppercase()) =>
+                if first == "localhost"
+                    || first.contains(['.', ':'])
+                    || first.bytes().any(|b| b.is_ascii_uppercase()) =>
             {
                 (Some(first), rest)
             }
@@ -258,11 +260,51 @@ mod tests {
             format!("@sha256:{h}"),
         ];
         let short = [
-            "", ":tag", "Ubuntu", "a/B", "reg.io:5000/A/b:t", "reg.io/A:_x", "a//b", "a/", "/a", "docker.io/", "a..b/c",
-            "dock_.er", "dock-.er", "-a", "a-", "_a/b", "a___b", "____/____", "a:.x", "a:-x", "a:b:c", "a:t@", "a@b", "a:é",
-            "a b", "a\nb", "a\n", "aa/asdf$$^/aa", "a%2fb", "a?x=1", "a#f", "user@reg.io/x",
-            "https://github.com/docker/docker", "[fe80::1%eth0]:5000/repo", "[::ffff:192.0.2.1]:5000/r", "[2001:db8::1]",
-            "fc00::1:5000/debian", "host:port/x", "host:/x", "my-.host.com/x", "a.b./c", "a./c", ".a/c", "../etc/passwd", "..",
+            "",
+            ":tag",
+            "Ubuntu",
+            "a/B",
+            "reg.io:5000/A/b:t",
+            "reg.io/A:_x",
+            "a//b",
+            "a/",
+            "/a",
+            "docker.io/",
+            "a..b/c",
+            "dock_.er",
+            "dock-.er",
+            "-a",
+            "a-",
+            "_a/b",
+            "a___b",
+            "____/____",
+            "a:.x",
+            "a:-x",
+            "a:b:c",
+            "a:t@",
+            "a@b",
+            "a:é",
+            "a b",
+            "a\nb",
+            "a\n",
+            "aa/asdf$$^/aa",
+            "a%2fb",
+            "a?x=1",
+            "a#f",
+            "user@reg.io/x",
+            "https://github.com/docker/docker",
+            "[fe80::1%eth0]:5000/repo",
+            "[::ffff:192.0.2.1]:5000/r",
+            "[2001:db8::1]",
+            "fc00::1:5000/debian",
+            "host:port/x",
+            "host:/x",
+            "my-.host.com/x",
+            "a.b./c",
+            "a./c",
+            ".a/c",
+            "../etc/passwd",
+            "..",
             "a/../b",
         ];
         for text in long.iter().map(String::as_str).chain(short) {

@@ -24,9 +24,14 @@ impl Scope {
     fn parse(text: &str) -> Option<Self> {
         let (kind, rest) = text.split_once(':')?;
         let (name, actions) = rest.rsplit_once(':')?;
-        let plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
+        let plain =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
         let actions: BTreeSet<String> = actions.split(',').filter(|a| plain(a)).map(str::to_owned).collect();
-        (plain(kind) && plain(name) && !actions.is_empty()).then(|| Self { kind: kind.to_owned(), name: name.to_owned(), actions })
+        (plain(kind) && plain(name) && !actions.is_empty()).then(|| Self {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            actions,
+        })
     }
 
     fn same_resource(&self, other: &Self) -> bool {
@@ -75,7 +80,10 @@ impl ScopeSet {
 
     /// The scopes of a challenge: separated by spaces. What can't be read is left out.
     pub fn parse(text: &str) -> Self {
-        text.split(' ').filter_map(Scope::parse).take(64).fold(Self::default(), |set, scope| set.union(&Self(vec![scope])))
+        text.split(' ')
+            .filter_map(Scope::parse)
+            .take(64)
+            .fold(Self::default(), |set, scope| set.union(&Self(vec![scope])))
     }
 
     /// The scopes, the one needed most first.
@@ -114,7 +122,8 @@ impl ScopeSet {
     pub fn same_actions(&self, challenged: &Self) -> Self {
         let ours = |scope: &&Scope| {
             self.0.iter().any(|own| {
-                own.same_resource(scope) || own.kind == scope.kind && scope.actions.iter().all(|action| own.actions.contains(action))
+                own.same_resource(scope)
+                    || own.kind == scope.kind && scope.actions.iter().all(|action| own.actions.contains(action))
             })
         };
         Self(challenged.0.iter().filter(ours).cloned().collect())
@@ -142,8 +151,14 @@ mod tests {
     fn text() {
         let name: RepositoryName = "a/b".parse().unwrap();
         assert_eq!(ScopeSet::push(&name).to_string(), "repository:a/b:pull,push");
-        assert_eq!(ScopeSet::mount(&name, &"x".parse().unwrap()).to_string(), "repository:a/b:pull,push repository:x:pull");
-        assert_eq!(set("repository:h:5000/a:pull,push repository:h:5000/a:pull nonsense a:b:").to_string(), "repository:h:5000/a:pull,push");
+        assert_eq!(
+            ScopeSet::mount(&name, &"x".parse().unwrap()).to_string(),
+            "repository:a/b:pull,push repository:x:pull"
+        );
+        assert_eq!(
+            set("repository:h:5000/a:pull,push repository:h:5000/a:pull nonsense a:b:").to_string(),
+            "repository:h:5000/a:pull,push"
+        );
         assert_eq!(set("repository(plugin):x:pull").to_string(), "repository(plugin):x:pull");
     }
 

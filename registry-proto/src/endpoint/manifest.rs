@@ -1,0 +1,155 @@
+//! `HEAD` and `PUT /v2/<name>/manifests/<reference>` (end-3, end-7).
+
+use http::header::{ACCEPT, HeaderValue};
+use http::{Method, StatusCode};
+
+use crate::endpoint::{Ask, Reply, repository_url};
+use crate::error::Error;
+use crate::job::Payload;
+use crate::session::Limits;
+use crate::spec::{ACCEPT_MANIFESTS, Digest, ErrorCode, Manifest, Origin, RepositoryName, ScopeSet, TagOrDigest};
+
+pub(crate) fn head(origin: &Origin, repository: &RepositoryName, reference: &TagOrDigest, limits: &Limits) -> Ask {
+    let url = repository_url(origin, repository, &format!("manifests/{reference}"));
+    // Asked on the way to a push: with the push's scope, one token serves both.
+    Ask::new(Method::HEAD, url, ScopeSet::push(repository), limits)
+        .header(ACCEPT, HeaderValue::from_static(ACCEPT_MANIFESTS))
+}
+
+/// What a HEAD tells about a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It is there. The digest is the registry's word, not verified.
+    There(Option<Digest>),
+    /// It is not, or the registry doesn't say: ECR answers 400 to tags it finds odd, Artifactory, Hub and GHCR answer 401 or
+    /// 403 for what doesn't exist. The push itself will bring a clear error if there is one.
+    Absent,
+}
+
+pub(crate) fn presence(reply: &Reply) -> Result<Presence, Error> {
+    match reply.status {
+        StatusCode::OK => Ok(Presence::There(reply.claimed_digest())),
+        status if status.is_client_error() => Ok(Presence::Absent),
+        _ => Err(reply.refusal(None)),
+    }
+}
+
+pub(crate) fn put(
+    origin: &Origin,
+    repository: &RepositoryName,
+    reference: &TagOrDigest,
+    manifest: &Manifest,
+    limits: &Limits,
+) -> Ask {
+    let url = repository_url(origin, repository, &format!("manifests/{reference}"));
+    let kind = HeaderValue::try_from(manifest.media_type().as_str()).expect("media types are visible ASCII");
+    Ask::new(Method::PUT, url, ScopeSet::push(repository), limits).body(Payload::Bytes(manifest.bytes().clone()), kind)
+}
+
+/// What came of a `PUT`.
+#[derive(Debug)]
+pub(crate) enum Put {
+    /// The registry has it.
+    Done,
+    /// The registry misses something that the manifest names: blobs collected meanwhile, or storage that is not consistent
+    /// yet (OpenShift, GHCR).
+    BlobUnknown,
+    /// Refused in a way that immutable tags and concurrent pushes are refused in (Harbor 412, ECR 400 `TAG_INVALID`, OCIR
+    /// 409): fine if the tag already is what it should be.
+    MaybeThere,
+    /// Refused.
+    No,
+}
+
+pub(crate) fn was_put(reply: &Reply, manifest: &Manifest) -> Result<Put, Error> {
+    if reply.status.is_success() {
+        // Optional, but if it is there it has to be right (where the algorithm is the same).
+        return match reply.claimed_digest() {
+            Some(claimed) if claimed.algorithm() == manifest.digest().algorithm() && claimed != *manifest.digest() => {
+                Err(Error::Integrity {
+                    asked: reply.asked.clone(),
+                    expected: manifest.digest().clone(),
+                    found: claimed,
+                })
+            }
+            _ => Ok(Put::Done),
+        };
+    }
+    let errors = reply.errors();
+    let says = |code: &ErrorCode| errors.iter().any(|error| error.code() == Some(code));
+    Ok(match reply.status {
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND
+            if says(&ErrorCode::ManifestBlobUnknown) || says(&ErrorCode::BlobUnknown) =>
+        {
+            Put::BlobUnknown
+        }
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED | StatusCode::FORBIDDEN => Put::MaybeThere,
+        StatusCode::BAD_REQUEST if says(&ErrorCode::TagInvalid) => Put::MaybeThere,
+        _ => Put::No,
+    })
+}
+
+/// The error for a `PUT` that was refused for good.
+pub(crate) fn put_refused(reply: &Reply) -> Error {
+    reply.refusal(match reply.status {
+        StatusCode::NOT_FOUND => Some("does the repository exist? Some registries want it created first"),
+        StatusCode::PAYLOAD_TOO_LARGE => Some("the manifest is larger than this registry takes"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Some("this registry doesn't take manifests of this type"),
+        StatusCode::METHOD_NOT_ALLOWED => Some("this registry is read-only"),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::endpoint::golden;
+
+    fn manifest() -> Manifest {
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":0}}]}}"#,
+            Digest::of(b"")
+        );
+        Manifest::parse(Bytes::from(text), None, None).unwrap()
+    }
+
+    #[test]
+    fn requests() {
+        let limits = Limits::default();
+        let (name, tag) = ("n".parse().unwrap(), TagOrDigest::Tag("v1".parse().unwrap()));
+        assert_eq!(
+            golden::text(&head(&golden::origin(), &name, &tag, &limits)),
+            format!(
+                "HEAD https://r.example/v2/n/manifests/v1\naccept-encoding: identity\naccept: {ACCEPT_MANIFESTS}\n(repository:n:pull,push)\n"
+            )
+        );
+        let manifest = manifest();
+        assert_eq!(
+            golden::text(&put(&golden::origin(), &name, &tag, &manifest, &limits)),
+            format!(
+                "PUT https://r.example/v2/n/manifests/v1\naccept-encoding: identity\ncontent-length: {}\ncontent-type: application/vnd.oci.image.index.v1+json\n(repository:n:pull,push)\n",
+                manifest.bytes().len()
+            )
+        );
+    }
+
+    #[test]
+    fn c43_c45_c46_what_came_of_a_put() {
+        let manifest = manifest();
+        for status in [200, 201, 202, 204] {
+            assert!(matches!(was_put(&golden::reply(status, &[], ""), &manifest), Ok(Put::Done)), "C43: {status}");
+        }
+        let lie =
+            [("docker-content-digest", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")];
+        assert!(matches!(was_put(&golden::reply(201, &lie, ""), &manifest), Err(Error::Integrity { .. })));
+        let says = |code: &str| format!(r#"{{"errors":[{{"code":"{code}","message":"m"}}]}}"#);
+        let put = |status, code: &str| was_put(&golden::reply(status, &[], &says(code)), &manifest).unwrap();
+        assert!(matches!(put(400, "MANIFEST_BLOB_UNKNOWN"), Put::BlobUnknown));
+        assert!(matches!(put(400, "TAG_INVALID"), Put::MaybeThere));
+        assert!(matches!(put(409, "X"), Put::MaybeThere));
+        assert!(matches!(put(412, "X"), Put::MaybeThere));
+        assert!(matches!(put(400, "MANIFEST_INVALID"), Put::No));
+    }
+}

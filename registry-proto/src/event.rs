@@ -1,0 +1,101 @@
+//! What a flow tells its user on the way.
+
+use std::time::Duration;
+
+use crate::job::Meter;
+use crate::spec::{Descriptor, Digest, MediaType, Repository, TagOrDigest};
+
+/// Something worth telling, in the order in which it happened.
+///
+/// For each blob: `Queued`, then one of `Exists`, `Mounted` or `Sending` … `Sent`, with `Sent` never going back, however
+/// often bytes had to be sent again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A blob will be brought to this repository.
+    Queued {
+        /// Where to.
+        repository: Repository,
+        /// Which blob.
+        blob: BlobId,
+    },
+    /// The registry has the blob already; nothing is sent.
+    Exists {
+        /// Where.
+        repository: Repository,
+        /// Which blob.
+        blob: BlobId,
+    },
+    /// The registry took the blob over from another of its repositories; nothing is sent.
+    Mounted {
+        /// Where to.
+        repository: Repository,
+        /// Which blob.
+        blob: BlobId,
+    },
+    /// The blob is being sent. Read the meter whenever you draw progress.
+    Sending {
+        /// Where to.
+        repository: Repository,
+        /// Which blob.
+        blob: BlobId,
+        /// How far it has come, live.
+        meter: Meter,
+    },
+    /// The registry confirmed to hold this much of the blob; `sent == blob.size` once it is committed.
+    Sent {
+        /// Where to.
+        repository: Repository,
+        /// Which blob.
+        blob: BlobId,
+        /// Bytes confirmed.
+        sent: u64,
+    },
+    /// A manifest was put.
+    ManifestPut {
+        /// Where to.
+        repository: Repository,
+        /// Under which tag or digest.
+        reference: TagOrDigest,
+        /// The manifest's digest.
+        digest: Digest,
+        /// What kind of manifest.
+        media_type: MediaType,
+    },
+    /// A manifest was there already.
+    ManifestExists {
+        /// Where.
+        repository: Repository,
+        /// Under which tag or digest.
+        reference: TagOrDigest,
+        /// The manifest's digest.
+        digest: Digest,
+    },
+    /// Something went wrong and will be tried again.
+    Retrying {
+        /// What was asked, without secrets.
+        request: String,
+        /// What came back.
+        why: String,
+        /// After which pause.
+        after: Duration,
+    },
+    /// Something that the user should know but that stops nothing: an index reduced to the platforms at hand, a tag
+    /// skipped, a registry's `Warning`.
+    Notice(String),
+}
+
+/// A blob as events name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobId {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl From<&Descriptor> for BlobId {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self { digest: descriptor.digest.clone(), size: descriptor.size }
+    }
+}

@@ -1,0 +1,107 @@
+//! Many flows at once, so many at a time.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+
+use crate::error::Error;
+use crate::flow::{Context, Flow, Step};
+use crate::job::Completion;
+use crate::time::Time;
+
+/// Runs flows side by side, at most `width` at a time, in the order given. Yields their outputs in that order.
+///
+/// The first failure cancels the others, waits until they have wound down, and is the fleet's own.
+#[derive(Debug)]
+pub struct Fleet<F: Flow> {
+    queue: VecDeque<(usize, F)>,
+    live: Vec<(usize, F)>,
+    outputs: Vec<Option<F::Output>>,
+    width: NonZeroUsize,
+    /// Who is asked first: the turn goes round, so that a busy child doesn't keep the others from starting.
+    turn: usize,
+    failure: Option<Error>,
+}
+
+impl<F: Flow> Fleet<F> {
+    /// A fleet of `flows`, `width` of them at a time.
+    pub fn new(flows: impl IntoIterator<Item = F>, width: NonZeroUsize) -> Self {
+        let queue: VecDeque<_> = flows.into_iter().enumerate().collect();
+        let outputs = queue.iter().map(|_| None).collect();
+        Self { queue, live: Vec::new(), outputs, width, turn: 0, failure: None }
+    }
+
+    fn wind_down(&mut self, why: Error) {
+        if self.failure.is_none() {
+            self.failure = Some(why);
+        }
+        self.queue.clear();
+        for (_, flow) in &mut self.live {
+            flow.cancel();
+        }
+    }
+}
+
+impl<F: Flow> Flow for Fleet<F> {
+    type Output = Vec<F::Output>;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Self::Output> {
+        let mut until: Option<Time> = None;
+        let mut idle = 0;
+        loop {
+            while self.live.len() < self.width.get()
+                && let Some(next) = self.queue.pop_front()
+            {
+                self.live.push(next);
+                idle = 0;
+            }
+            if self.live.is_empty() {
+                return Step::Done(match self.failure.take() {
+                    Some(why) => Err(why),
+                    None => Ok(std::mem::take(&mut self.outputs).into_iter().flatten().collect()),
+                });
+            }
+            if idle == self.live.len() {
+                return Step::Wait(until);
+            }
+            self.turn %= self.live.len();
+            let (index, flow) = &mut self.live[self.turn];
+            match flow.poll(cx) {
+                Step::Run(job) => {
+                    self.turn += 1;
+                    return Step::Run(job);
+                }
+                Step::Abort(job) => return Step::Abort(job),
+                Step::Note(event) => return Step::Note(event),
+                Step::Wait(time) => {
+                    until = until.into_iter().chain(time).min();
+                    idle += 1;
+                    self.turn += 1;
+                }
+                Step::Done(result) => {
+                    let index = *index;
+                    self.live.swap_remove(self.turn);
+                    // Those asked so far may be affected by what the finished one did: ask them all again.
+                    (idle, until) = (0, None);
+                    match result {
+                        Ok(output) => self.outputs[index] = Some(output),
+                        Err(why) => self.wind_down(why),
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, mut done: Completion) -> Result<(), Completion> {
+        for (_, flow) in &mut self.live {
+            match flow.handle(cx, done) {
+                Ok(()) => return Ok(()),
+                Err(not_mine) => done = not_mine,
+            }
+        }
+        Err(done)
+    }
+
+    fn cancel(&mut self) {
+        self.wind_down(Error::Cancelled);
+    }
+}

@@ -1,0 +1,35 @@
+//! Registry operations as state machines.
+//!
+//! ```text
+//!   Push ──▶ Fleet<Upload> ──▶ Fleet<PutManifest> …      flows made of flows
+//!                 │                   │
+//!                 └──▶ Exchange ◀─────┘                  the leaf: authorised, paced, redirected, retried
+//! ```
+
+mod contract;
+mod exchange;
+mod fleet;
+mod manifest;
+mod ping;
+mod push;
+mod read_archive;
+mod upload;
+mod verify;
+
+pub(crate) use contract::ready;
+pub use contract::{Context, Flow, Step};
+pub(crate) use exchange::{Answer, Exchange, Lost};
+pub use fleet::Fleet;
+pub(crate) use manifest::{HasManifest, PutManifest, PutOutcome};
+pub use ping::Pinging;
+pub use push::{Destination, Preview, Previewed, Push, PushOptions, Pushed, PushedReference, Totals};
+pub use read_archive::ReadArchive;
+pub use upload::{Brought, Upload, Uploaded};
+pub use verify::{Verified, VerifyArchive};
+
+use crate::error::Error;
+
+/// The leaf yields a loss only for requests that their owner judges; for others it settles the matter itself.
+fn unreachable_loss(lost: Lost) -> Error {
+    Error::Transport { asked: lost.asked, last: lost.why, tries: 1 }
+}

@@ -1,0 +1,57 @@
+//! Is there a registry?
+
+use crate::endpoint::ping::{self, Ping};
+use crate::error::Error;
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::job::Completion;
+use crate::spec::{Origin, Registry};
+
+/// Asks a registry whether it is one, and how it wants to be authenticated: `GET /v2/` (end-1). Needs no credentials.
+///
+/// Yields a [`Ping`].
+#[derive(Debug)]
+pub struct Pinging {
+    registry: Registry,
+    asking: Option<(Origin, Exchange)>,
+}
+
+impl Pinging {
+    /// A question to this registry.
+    pub const fn new(registry: Registry) -> Self {
+        Self { registry, asking: None }
+    }
+}
+
+impl Flow for Pinging {
+    type Output = Ping;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Ping> {
+        if self.asking.is_none() {
+            let Some(origin) = cx.session.origin(&self.registry) else {
+                return Step::Done(Err(Error::Misuse(format!("`{}` is no address of a registry", self.registry))));
+            };
+            let ask = ping::ask(&origin, &cx.session.config().limits);
+            self.asking = Some((origin, Exchange::new(ask, &self.registry)));
+        }
+        let (origin, exchange) = self.asking.as_mut().expect("it was just made");
+        let answer = ready!(exchange.poll(cx));
+        Step::Done(match answer {
+            Ok(Answer::Reply(reply)) => ping::read(origin, &reply),
+            Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
+            Err(why) => Err(why),
+        })
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &mut self.asking {
+            Some((_, exchange)) => exchange.handle(cx, done),
+            None => Err(done),
+        }
+    }
+
+    fn cancel(&mut self) {
+        if let Some((_, exchange)) = &mut self.asking {
+            exchange.cancel();
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What a push would do, without doing it.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::endpoint::blob;
+use crate::event::BlobId;
+use crate::flow::push::plan::{self, Errand, Target};
+use crate::flow::push::{Destination, PushOptions, PushedReference, digest_of, has_root};
+use crate::flow::{Answer, Context, Exchange, Fleet, Flow, HasManifest, ReadArchive, Step, ready, unreachable_loss};
+use crate::job::Completion;
+use crate::spec::{Origin, Repository};
+
+/// Finds out what a [`Push`](crate::flow::Push) with the same arguments would send, by asking and sending nothing.
+///
+/// Yields what was [`Previewed`].
+#[derive(Debug)]
+pub struct Preview {
+    to: Destination,
+    options: PushOptions,
+    targets: Vec<Target>,
+    archive: Option<Box<crate::archive::Archive>>,
+    errands: Vec<Errand>,
+    mounts: usize,
+    state: State,
+}
+
+/// The result of a [`Preview`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Previewed {
+    /// The references that would lead to their images.
+    pub references: Vec<PushedReference>,
+    /// The blobs that would be sent, and where to.
+    pub missing: Vec<(Repository, BlobId)>,
+    /// How many blobs the registry has already.
+    pub present: usize,
+    /// How many blobs would be mounted from a repository that they are sent to first.
+    pub mounts: usize,
+}
+
+impl Previewed {
+    /// How many bytes of blobs would be sent.
+    pub fn bytes(&self) -> u64 {
+        self.missing.iter().map(|(_, blob)| blob.size).sum()
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Reading(ReadArchive),
+    Finding(Fleet<HasManifest>),
+    Looking(Fleet<HasBlob>),
+    Over,
+}
+
+impl Preview {
+    /// Of a push with the same arguments.
+    pub fn new(archive: impl Into<Arc<Path>>, to: Destination, options: PushOptions) -> Self {
+        Self {
+            to,
+            options,
+            targets: Vec::new(),
+            archive: None,
+            errands: Vec::new(),
+            mounts: 0,
+            state: State::Reading(ReadArchive::new(archive)),
+        }
+    }
+
+    fn previewed(&self, there: &[bool]) -> Previewed {
+        let missing: Vec<_> = self
+            .errands
+            .iter()
+            .zip(there)
+            .filter(|(_, there)| !**there)
+            .map(|(errand, _)| {
+                let blob = BlobId { digest: errand.blob.digest().clone(), size: errand.blob.size() };
+                (errand.repository.clone(), blob)
+            })
+            .collect();
+        let references = self.targets.iter().flat_map(|target| {
+            target.references().into_iter().map(|reference| PushedReference {
+                repository: target.repository.clone(),
+                reference,
+                digest: target.root.digest().clone(),
+            })
+        });
+        let all: usize = self.targets.iter().map(|target| target.blobs.len()).sum();
+        Previewed {
+            references: references.collect(),
+            present: all.saturating_sub(missing.len() + self.mounts),
+            missing,
+            mounts: self.mounts,
+        }
+    }
+}
+
+impl Flow for Preview {
+    type Output = Previewed;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Previewed> {
+        let width: NonZeroUsize = cx.session.config().transfers;
+        loop {
+            self.state = match &mut self.state {
+                State::Reading(reading) => {
+                    let planned = ready!(reading.poll(cx)).and_then(|archive| {
+                        let targets = plan::targets(cx.session, &archive, &self.to, &self.options)?;
+                        Ok((archive, targets))
+                    });
+                    match planned {
+                        Ok((archive, targets)) => {
+                            let roots: Vec<_> =
+                                targets.iter().map(|target| has_root(target, digest_of(&target.root))).collect();
+                            (self.archive, self.targets) = (Some(Box::new(archive)), targets);
+                            State::Finding(Fleet::new(roots, width))
+                        }
+                        Err(why) => return Step::Done(Err(why)),
+                    }
+                }
+                State::Finding(fleet) => match ready!(fleet.poll(cx)) {
+                    Ok(complete) => {
+                        let archive = self.archive.as_ref().expect("read in the state before");
+                        let errands = plan::errands(archive, &self.targets, &complete);
+                        (self.errands, self.mounts) = (errands.first, errands.then.len());
+                        let looks: Vec<_> = self
+                            .errands
+                            .iter()
+                            .filter_map(|errand| {
+                                let origin = cx.session.origin(errand.repository.registry())?;
+                                Some(HasBlob::new(cx, &origin, errand))
+                            })
+                            .collect();
+                        State::Looking(Fleet::new(looks, width))
+                    }
+                    Err(why) => return Step::Done(Err(why)),
+                },
+                State::Looking(fleet) => {
+                    let there = ready!(fleet.poll(cx));
+                    self.state = State::Over;
+                    return Step::Done(there.map(|there| self.previewed(&there)));
+                }
+                State::Over => panic!("polled after it was done"),
+            };
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &mut self.state {
+            State::Reading(reading) => reading.handle(cx, done),
+            State::Finding(fleet) => fleet.handle(cx, done),
+            State::Looking(fleet) => fleet.handle(cx, done),
+            State::Over => Err(done),
+        }
+    }
+
+    fn cancel(&mut self) {
+        match &mut self.state {
+            State::Reading(reading) => reading.cancel(),
+            State::Finding(fleet) => fleet.cancel(),
+            State::Looking(fleet) => fleet.cancel(),
+            State::Over => {}
+        }
+    }
+}
+
+/// Whether a repository holds a blob: one `HEAD`.
+#[derive(Debug)]
+struct HasBlob {
+    exchange: Exchange,
+    size: u64,
+}
+
+impl HasBlob {
+    fn new(cx: &Context<'_>, origin: &Origin, errand: &Errand) -> Self {
+        let limits = cx.session.config().limits;
+        let ask = blob::head(origin, errand.repository.name(), errand.blob.digest(), &limits);
+        Self { exchange: Exchange::new(ask, errand.repository.registry()), size: errand.blob.size() }
+    }
+}
+
+impl Flow for HasBlob {
+    type Output = bool;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<bool> {
+        Step::Done(match ready!(self.exchange.poll(cx)) {
+            Ok(Answer::Reply(reply)) => blob::exists(&reply, self.size),
+            Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
+            Err(why) => Err(why),
+        })
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        self.exchange.handle(cx, done)
+    }
+
+    fn cancel(&mut self) {
+        self.exchange.cancel();
+    }
+}

@@ -1,0 +1,82 @@
+//! Reading an archive's table of contents.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::archive::Archive;
+use crate::error::Error;
+use crate::flow::{Context, Flow, Step};
+use crate::job::{Completion, Job, JobId, Outcome};
+
+/// Reads which images an archive holds and where in the file their blobs lie. Nothing is copied, nothing is sent.
+///
+/// Yields an [`Archive`].
+#[derive(Debug)]
+pub struct ReadArchive {
+    path: Arc<Path>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    Reading(JobId),
+    Cancelling(JobId),
+    Settled(Box<Result<Archive, Error>>),
+    Over,
+}
+
+impl ReadArchive {
+    /// Of the archive (a tar file or an OCI layout folder) at this path.
+    pub fn new(path: impl Into<Arc<Path>>) -> Self {
+        Self { path: path.into(), state: State::New }
+    }
+}
+
+impl Flow for ReadArchive {
+    type Output = Archive;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Archive> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::New => {
+                let ticket = cx.ticket();
+                self.state = State::Reading(ticket.id());
+                Step::Run(Job::Index(ticket, Arc::clone(&self.path)))
+            }
+            State::Reading(job) => {
+                self.state = State::Reading(job);
+                Step::Wait(None)
+            }
+            State::Cancelling(job) => {
+                self.state = State::Settled(Box::new(Err(Error::Cancelled)));
+                Step::Abort(job)
+            }
+            State::Settled(result) => Step::Done(*result),
+            State::Over => panic!("polled after it was done"),
+        }
+    }
+
+    fn handle(&mut self, _: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match self.state {
+            State::Reading(job) if job == done.id => {}
+            _ => return Err(done),
+        }
+        self.state = State::Settled(Box::new(match done.outcome {
+            Outcome::Indexed(Ok(archive)) => Ok(*archive),
+            Outcome::Indexed(Err(why)) => Err(why.into()),
+            Outcome::Failed { why, .. } => Err(Error::Local(why)),
+            Outcome::Replied { .. } | Outcome::Hashed(_) => {
+                unreachable!("tickets are typed: an index job gets an archive")
+            }
+        }));
+        Ok(())
+    }
+
+    fn cancel(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Over) {
+            State::Reading(job) => State::Cancelling(job),
+            State::New => State::Settled(Box::new(Err(Error::Cancelled))),
+            other => other,
+        };
+    }
+}

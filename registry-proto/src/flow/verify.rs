@@ -1,0 +1,172 @@
+//! Checking that an archive's blobs are what their digests say.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::archive::{Archive, ArchiveBlob, BlobContent};
+use crate::digester::Digester;
+use crate::error::Error;
+use crate::flow::{Context, Fleet, Flow, ReadArchive, Step, ready};
+use crate::job::{BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, Meter, Outcome};
+use crate::spec::Digest;
+
+/// How many blobs are hashed at a time: more would only make the disk seek.
+const WIDTH: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
+
+/// Reads an archive's table of contents and then every blob, to see whether its bytes have its digest. Sends nothing.
+///
+/// Yields what was [`Verified`]; faults in single blobs are part of it, not an error.
+#[derive(Debug)]
+pub struct VerifyArchive {
+    state: State,
+}
+
+/// The result of [`VerifyArchive`].
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// The archive, read.
+    pub archive: Archive,
+    /// The blobs that are not what they should be, and why.
+    pub faults: Vec<(Digest, Failure)>,
+}
+
+#[derive(Debug)]
+enum State {
+    Reading(ReadArchive),
+    Hashing(Box<Archive>, Fleet<HashBlob>),
+    Over,
+}
+
+impl VerifyArchive {
+    /// Of the archive (a tar file or an OCI layout folder) at this path.
+    pub fn new(path: impl Into<Arc<Path>>) -> Self {
+        Self { state: State::Reading(ReadArchive::new(path)) }
+    }
+}
+
+impl Flow for VerifyArchive {
+    type Output = Verified;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Verified> {
+        loop {
+            self.state = match &mut self.state {
+                State::Reading(reading) => match ready!(reading.poll(cx)) {
+                    Ok(archive) => {
+                        let blobs: Vec<_> = archive.blobs().map(HashBlob::new).collect();
+                        State::Hashing(Box::new(archive), Fleet::new(blobs, WIDTH))
+                    }
+                    Err(why) => return Step::Done(Err(why)),
+                },
+                State::Hashing(_, fleet) => {
+                    let found = ready!(fleet.poll(cx));
+                    let State::Hashing(archive, _) = std::mem::replace(&mut self.state, State::Over) else {
+                        unreachable!("the state was just matched")
+                    };
+                    return Step::Done(
+                        found
+                            .map(|found| Verified { archive: *archive, faults: found.into_iter().flatten().collect() }),
+                    );
+                }
+                State::Over => panic!("polled after it was done"),
+            };
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &mut self.state {
+            State::Reading(reading) => reading.handle(cx, done),
+            State::Hashing(_, fleet) => fleet.handle(cx, done),
+            State::Over => Err(done),
+        }
+    }
+
+    fn cancel(&mut self) {
+        match &mut self.state {
+            State::Reading(reading) => reading.cancel(),
+            State::Hashing(_, fleet) => fleet.cancel(),
+            State::Over => {}
+        }
+    }
+}
+
+/// One blob, read and compared with its digest. Yields the fault, if there is one.
+#[derive(Debug)]
+struct HashBlob {
+    digest: Digest,
+    blob: Option<ArchiveBlob>,
+    running: Option<JobId>,
+    found: Option<Result<Option<(Digest, Failure)>, Error>>,
+}
+
+impl HashBlob {
+    fn new(blob: &ArchiveBlob) -> Self {
+        Self { digest: blob.digest().clone(), blob: Some(blob.clone()), running: None, found: None }
+    }
+
+    fn fault(&self, why: Failure) -> Option<(Digest, Failure)> {
+        Some((self.digest.clone(), why))
+    }
+}
+
+impl Flow for HashBlob {
+    type Output = Option<(Digest, Failure)>;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Self::Output> {
+        if let Some(found) = self.found.take() {
+            if let (Err(Error::Cancelled), Some(job)) = (&found, self.running.take()) {
+                self.found = Some(found);
+                return Step::Abort(job);
+            }
+            return Step::Done(found);
+        }
+        let Some(blob) = self.blob.take() else { return Step::Wait(None) };
+        let Some(algorithm) = self.digest.algorithm() else {
+            let why = Failure::new(FailureKind::Mismatch, "its algorithm can't be verified here");
+            return Step::Done(Ok(self.fault(why)));
+        };
+        match blob.content() {
+            BlobContent::Bytes(bytes) => {
+                let wrong = Digest::compute(algorithm, bytes) != self.digest;
+                Step::Done(Ok(wrong.then(|| self.fault(Failure::new(FailureKind::Mismatch, ""))).flatten()))
+            }
+            BlobContent::File { path, range } => {
+                let part = BlobPart {
+                    offset: 0,
+                    size: blob.size(),
+                    expected: self.digest.clone(),
+                    digester: Digester::new(algorithm),
+                    meter: Meter::default(),
+                };
+                let ticket = cx.ticket();
+                self.running = Some(ticket.id());
+                Step::Run(Job::Hash(ticket, FileRange::new(path.clone(), range.clone(), part)))
+            }
+        }
+    }
+
+    fn handle(&mut self, _: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        if self.running != Some(done.id) {
+            return Err(done);
+        }
+        self.running = None;
+        self.found = Some(match done.outcome {
+            Outcome::Failed { why, .. } => Ok(self.fault(why)),
+            // A range without bytes never compares; the empty blob is the only one that may have none.
+            Outcome::Hashed(digester) if digester.digest() != self.digest => {
+                Ok(self.fault(Failure::new(FailureKind::Mismatch, format_args!("it holds {}", digester.digest()))))
+            }
+            Outcome::Hashed(_) => Ok(None),
+            Outcome::Replied { .. } | Outcome::Indexed(_) => {
+                unreachable!("tickets are typed: a hash job gets a digester")
+            }
+        });
+        Ok(())
+    }
+
+    fn cancel(&mut self) {
+        if self.found.is_none() {
+            self.found = Some(Err(Error::Cancelled));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a driver says when a job could not be done.
+
+use std::fmt;
+
+/// Why a job could not be done: a kind that the core decides by, and words for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    kind: FailureKind,
+    detail: String,
+}
+
+/// The kinds of failure that call for different decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// No connection: refused, unreachable, unknown name. Nothing was sent.
+    Connect,
+    /// The TLS handshake failed: an unknown authority, a wrong name, no common version. Trying again does not help.
+    Tls,
+    /// A limit of [`Timeouts`](super::Timeouts) ran out.
+    Timeout(Phase),
+    /// The connection ended before the exchange did: reset, closed, stopped in the middle of a body.
+    Cut,
+    /// What came back was not HTTP, or broke its framing.
+    Protocol,
+    /// A reply was larger than its limit.
+    TooLarge,
+    /// The local file could not be read, or is shorter than it was.
+    Source,
+    /// The local file's bytes do not have the digest they should have. Nothing was committed.
+    Mismatch,
+    /// The driver itself broke down (a panic in its thread or task).
+    Panicked,
+}
+
+/// What was being waited for when time ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A connection.
+    Connect,
+    /// The head of a reply.
+    Head,
+    /// The next bytes of a body, sent or received.
+    Body,
+}
+
+impl Failure {
+    /// A failure of `kind`; `detail` is what the operating system or the HTTP stack said, without secrets.
+    pub fn new(kind: FailureKind, detail: impl fmt::Display) -> Self {
+        Self { kind, detail: detail.to_string() }
+    }
+
+    /// What kind of failure this is.
+    pub const fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// Whether the fault lies with the local file, so that asking the registry again cannot help.
+    pub(crate) const fn is_local(&self) -> bool {
+        matches!(self.kind, FailureKind::Source | FailureKind::Mismatch | FailureKind::Panicked)
+    }
+
+    /// Whether the same request may succeed when it is sent again.
+    pub(crate) const fn is_transient(&self) -> bool {
+        matches!(self.kind, FailureKind::Connect | FailureKind::Timeout(_) | FailureKind::Cut | FailureKind::Protocol)
+    }
+
+    /// Whether it is certain that the registry saw nothing of the request.
+    pub(crate) const fn sent_nothing(&self) -> bool {
+        matches!(self.kind, FailureKind::Connect | FailureKind::Timeout(Phase::Connect))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    /// For errors of local files; a driver names the kinds of its sockets' errors itself.
+    fn from(why: std::io::Error) -> Self {
+        Self::new(FailureKind::Source, why)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            FailureKind::Connect => "could not connect",
+            FailureKind::Tls => "TLS failed",
+            FailureKind::Timeout(Phase::Connect) => "timed out connecting",
+            FailureKind::Timeout(Phase::Head) => "timed out waiting for the reply",
+            FailureKind::Timeout(Phase::Body) => "stalled: no bytes moved for too long",
+            FailureKind::Cut => "the connection was cut",
+            FailureKind::Protocol => "the peer does not speak HTTP properly",
+            FailureKind::TooLarge => "the reply is too large",
+            FailureKind::Source => "reading the local file failed",
+            FailureKind::Mismatch => "the local file's content does not match its digest",
+            FailureKind::Panicked => "the driver broke down",
+        };
+        if self.detail.is_empty() { f.write_str(what) } else { write!(f, "{what}: {}", self.detail) }
+    }
+}
+
+impl std::error::Error for Failure {}

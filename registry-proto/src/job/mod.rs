@@ -1,0 +1,97 @@
+//! All the I/O there is, as data.
+//!
+//! A flow describes work, a driver does it, and the answer goes back with the work's [`Ticket`]:
+//!
+//! ```text
+//!   flow ──Step::Run(Job)──▶ driver: perform(job) ──ticket.replied(…) | .failed(…)──▶ Completion ──▶ flow.handle
+//! ```
+//!
+//! [`Job`] is exhaustive on purpose: a new kind of work must break every driver when it is compiled, not when it runs.
+
+mod failure;
+mod incoming;
+mod outgoing;
+mod ticket;
+
+pub use failure::{Failure, FailureKind, Phase};
+pub use incoming::{Incoming, More, Plan, Received, Sink};
+pub(crate) use outgoing::BlobPart;
+pub use outgoing::{FileRange, Meter, Outgoing};
+pub(crate) use ticket::Outcome;
+pub use ticket::{Completion, JobId, Ticket, kind};
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// One piece of work for a driver. Each carries the right to answer it.
+#[derive(Debug)]
+#[must_use = "a job that is not run leaves its flow waiting for ever"]
+pub enum Job {
+    /// Send one HTTP request and take in its reply, as the [`Plan`] says.
+    ///
+    /// Send exactly the headers that are there (plus `Host`), never follow, decompress, retry or look at the status.
+    Exchange(Ticket<kind::Exchange>, http::Request<Payload>, Plan, Timeouts),
+    /// Read an image archive's table of contents: [`Archive::read`](crate::archive::Archive::read).
+    Index(Ticket<kind::Index>, Arc<Path>),
+    /// Read a range of a file into its digester; nothing is sent.
+    Hash(Ticket<kind::Hash>, FileRange),
+}
+
+impl Job {
+    /// The job's identity, which an [`Abort`](crate::Step::Abort) names.
+    pub const fn id(&self) -> JobId {
+        match self {
+            Self::Exchange(ticket, ..) => ticket.id(),
+            Self::Index(ticket, ..) => ticket.id(),
+            Self::Hash(ticket, ..) => ticket.id(),
+        }
+    }
+}
+
+/// A request's body. A big one is described, never carried.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// No body. Requests that could have one carry `Content-Length: 0` already.
+    Empty,
+    /// A small body, in memory.
+    Bytes(Bytes),
+    /// Bytes of a local file, to be hashed as they are sent.
+    File(FileRange),
+}
+
+impl Payload {
+    /// The body's length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(range) => range.len(),
+        }
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How long a driver waits before it gives a request up. None of them bounds how long a transfer may take in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the start of connecting to a usable connection: name lookup, TCP and TLS.
+    pub connect: Duration,
+    /// From the last byte of the request to the first of its reply. Generous: a registry may hash and move a whole blob
+    /// before it answers a closing `PUT` (GHCR was seen to take 11 s).
+    pub head: Duration,
+    /// Without a byte moving in either direction while a body is under way.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(15), head: Duration::from_secs(120), idle: Duration::from_secs(60) }
+    }
+}

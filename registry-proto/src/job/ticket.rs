@@ -1,0 +1,138 @@
+//! The right to answer a job, once.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::archive::{Archive, ArchiveError};
+use crate::digester::Digester;
+use crate::job::{Failure, Received};
+
+/// A job's number, unique within a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(u64);
+
+impl JobId {
+    pub(crate) const fn new(id: u64) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// What a ticket may be answered with.
+pub mod kind {
+    /// An HTTP request and its reply.
+    #[derive(Debug)]
+    pub enum Exchange {}
+    /// Reading an archive's table of contents.
+    #[derive(Debug)]
+    pub enum Index {}
+    /// Hashing a range of a file.
+    #[derive(Debug)]
+    pub enum Hash {}
+}
+
+/// The right to complete one job, held once.
+///
+/// It is neither `Clone` nor constructible outside the core, and using it consumes it: answering a job twice, or with
+/// the answer to another kind of job, does not compile.
+///
+/// ```compile_fail
+/// use registry_proto::job::{Failure, Ticket, kind};
+///
+/// fn twice(ticket: Ticket<kind::Hash>, why: Failure) {
+///     let _ = ticket.failed(why.clone());
+///     let _ = ticket.failed(why); // use of moved value
+/// }
+/// ```
+#[must_use = "a job that is not answered leaves its flow waiting for ever"]
+pub struct Ticket<K> {
+    id: JobId,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Ticket<K> {
+    pub(crate) const fn new(id: JobId) -> Self {
+        Self { id, kind: PhantomData }
+    }
+
+    /// The job's identity.
+    pub const fn id(&self) -> JobId {
+        self.id
+    }
+}
+
+impl<K> fmt::Debug for Ticket<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ticket({})", self.id)
+    }
+}
+
+impl Ticket<kind::Exchange> {
+    /// A reply came, of whatever status. `sent` is the digester of the request's [`FileRange`](super::FileRange), as far
+    /// as it has been fed; `None` when the HTTP stack kept it.
+    pub fn replied(self, head: http::response::Parts, body: Received, sent: Option<Digester>) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Replied { head: Box::new(head), body, sent } }
+    }
+
+    /// No complete reply came.
+    pub fn failed(self, why: Failure, sent: Option<Digester>) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Failed { why, sent } }
+    }
+}
+
+impl Ticket<kind::Index> {
+    /// The archive was read.
+    pub fn indexed(self, archive: Archive) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Indexed(Ok(Box::new(archive))) }
+    }
+
+    /// The archive could not be read, or is not one.
+    pub fn refused(self, why: ArchiveError) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Indexed(Err(why)) }
+    }
+
+    /// The work itself broke down.
+    pub fn failed(self, why: Failure) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Failed { why, sent: None } }
+    }
+}
+
+impl Ticket<kind::Hash> {
+    /// The whole range went through the digester.
+    pub fn hashed(self, digester: Digester) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Hashed(digester) }
+    }
+
+    /// The file could not be read.
+    pub fn failed(self, why: Failure) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Failed { why, sent: None } }
+    }
+}
+
+/// The answer to a job, for [`Flow::handle`](crate::Flow::handle). Only a [`Ticket`] makes one.
+#[derive(Debug)]
+#[must_use = "an answer that is not handled leaves its flow waiting for ever"]
+pub struct Completion {
+    pub(crate) id: JobId,
+    pub(crate) outcome: Outcome,
+}
+
+impl Completion {
+    /// Which job this answers.
+    pub const fn id(&self) -> JobId {
+        self.id
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Replied { head: Box<http::response::Parts>, body: Received, sent: Option<Digester> },
+    Indexed(Result<Box<Archive>, ArchiveError>),
+    Hashed(Digester),
+    Failed { why: Failure, sent: Option<Digester> },
+}

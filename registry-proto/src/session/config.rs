@@ -1,0 +1,142 @@
+//! What a user can set.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::Duration;
+
+use crate::archive;
+use crate::job::Timeouts;
+use crate::secret::Credential;
+use crate::spec::Registry;
+
+/// How a client behaves. Start from the default and change what you need:
+///
+/// ```
+/// use registry_proto::{Config, UploadPolicy};
+///
+/// let mut config = Config::default();
+/// config.upload = UploadPolicy::classic(); // 5 MiB chunks, one request below
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// What the `User-Agent` header says.
+    pub user_agent: String,
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// Credentials by registry, keyed by [`Registry::credential_key`]; see [`Config::log_in`].
+    pub credentials: BTreeMap<String, Credential>,
+    /// How blobs are uploaded.
+    pub upload: UploadPolicy,
+    /// How many blobs one operation transfers at a time.
+    pub transfers: NonZeroUsize,
+    /// How many requests to one registry are under way at a time, over all operations of a client.
+    pub requests_per_registry: NonZeroUsize,
+    /// How often a request is tried again, and how often in a row a blob may run into trouble without getting ahead.
+    pub retries: u32,
+    /// The longest first pause before trying again; it doubles from one try to the next.
+    pub backoff: Duration,
+    /// The longest pause of our own choosing.
+    pub backoff_limit: Duration,
+    /// The longest pause that a registry can impose with `Retry-After`.
+    pub retry_after_limit: Duration,
+    /// When a driver gives a request up.
+    pub timeouts: Timeouts,
+    /// The most that is taken from a peer.
+    pub limits: Limits,
+    /// The most that is taken from an archive.
+    pub archive: archive::Limits,
+}
+
+impl Config {
+    /// Sets the credential to use with a registry (and with the token server that it names).
+    pub fn log_in(&mut self, registry: &Registry, credential: Credential) {
+        self.credentials.insert(registry.credential_key(), credential);
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            user_agent: concat!("registry-proto/", env!("CARGO_PKG_VERSION")).to_owned(),
+            scheme: Scheme::default(),
+            credentials: BTreeMap::new(),
+            upload: UploadPolicy::default(),
+            transfers: NonZeroUsize::new(4).expect("4 is not 0"),
+            requests_per_registry: NonZeroUsize::new(30).expect("30 is not 0"),
+            retries: 6,
+            backoff: Duration::from_millis(500),
+            backoff_limit: Duration::from_secs(30),
+            retry_after_limit: Duration::from_secs(300),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            archive: archive::Limits::default(),
+        }
+    }
+}
+
+/// Which scheme registries are spoken to with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// `https`, and `http` for loopback hosts.
+    #[default]
+    Auto,
+    /// Always `http`.
+    Http,
+    /// Always `https`.
+    Https,
+}
+
+/// How blobs are uploaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UploadPolicy {
+    /// One streamed `PUT` per blob, the form that every registry takes; chunks of an adaptive size where that is refused
+    /// or keeps being cut. What a registry taught is kept for its other blobs.
+    #[default]
+    Auto,
+    /// Blobs of up to this many bytes in one request, larger ones in chunks of this size.
+    Chunked(NonZeroU64),
+    /// One request per blob, whatever happens.
+    Monolithic,
+}
+
+impl UploadPolicy {
+    /// The classic rule: blobs up to 5 MiB in one request, larger ones in chunks of 5 MiB.
+    pub const fn classic() -> Self {
+        Self::Chunked(NonZeroU64::new(5 << 20).expect("5 MiB is not 0"))
+    }
+}
+
+/// The most that is taken from a peer, in bytes unless it says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// What is kept of an error's body.
+    pub error_body: usize,
+    /// A manifest or an index (the specification asks registries to take at least 4 MiB).
+    pub manifest: usize,
+    /// A token server's reply.
+    pub token: usize,
+    /// What is read of a body that nobody wants, to keep its connection.
+    pub discard: u64,
+    /// Redirects followed for one request (a count).
+    pub redirects: u32,
+    /// The smallest chunk that an adaptive upload shrinks to.
+    pub chunk_min: u64,
+    /// The largest chunk that an adaptive upload grows to, and that a registry may ask for.
+    pub chunk_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            error_body: 64 << 10,
+            manifest: 4 << 20,
+            token: 1 << 20,
+            discard: 64 << 10,
+            redirects: 10,
+            chunk_min: 64 << 10,
+            chunk_max: 256 << 20,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What concurrent flows of one client share: plain data, borrowed by `&mut` for the length of a step.
+
+mod config;
+mod known;
+mod learned;
+mod pace;
+mod realm;
+mod tokens;
+
+pub use config::{Config, Limits, Scheme, UploadPolicy};
+pub(crate) use learned::Learned;
+pub(crate) use pace::NotYet;
+pub(crate) use realm::allowed as realm_allowed;
+pub(crate) use tokens::{Bearer, Permission, Scheme as AuthScheme, TokenKey};
+
+use std::time::Duration;
+
+use crate::flow::Context;
+use crate::job::{JobId, Ticket};
+use crate::rng::Rng;
+use crate::spec::{Origin, Registry};
+use crate::time::Time;
+
+/// Everything that flows against the same registries have in common: configuration, tokens, what is known to exist, pace.
+///
+/// A plain value without locks. A client owns one (in a mutex, if it has threads) and lends it to a flow for each step:
+///
+/// ```
+/// use registry_proto::{Config, Session, Time};
+///
+/// let mut session = Session::new(Config::default(), 42);
+/// let context = session.at(Time::ZERO); // for one `poll` or `handle`
+/// # let _ = context;
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    pub(crate) tokens: tokens::Tokens,
+    pub(crate) known: known::Known,
+    pub(crate) pace: pace::Pace,
+    learned: learned::Lessons,
+    last_id: u64,
+    rng: Rng,
+    generation: u64,
+}
+
+impl Session {
+    /// A session that knows nothing yet. The seed is for jitter: same seed, same completions, same steps.
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
+            config,
+            tokens: tokens::Tokens::default(),
+            known: known::Known::default(),
+            pace: pace::Pace::default(),
+            learned: learned::Lessons::default(),
+            last_id: 0,
+            rng: Rng::new(seed),
+            generation: 0,
+        }
+    }
+
+    /// Lends the session to a flow for one step at the moment `now`.
+    pub const fn at(&mut self, now: Time) -> Context<'_> {
+        Context { session: self, now }
+    }
+
+    /// The configuration.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Moves whenever something has changed that another flow may be waiting for. The driver then wakes the others.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Forgets jobs that nobody will answer any more, because their driver was dropped: gives back their places in the
+    /// pace and the tokens they were fetching.
+    pub fn abandon(&mut self, jobs: impl IntoIterator<Item = JobId>) {
+        for job in jobs {
+            self.pace.release(job);
+            self.tokens.abandon(job);
+        }
+        self.generation += 1;
+    }
+
+    pub(crate) fn moved(&mut self) {
+        self.generation += 1;
+    }
+
+    /// Where requests for this registry go. `None` when its name is no authority (a port beyond 65535).
+    pub(crate) fn origin(&self, registry: &Registry) -> Option<Origin> {
+        let https = match self.config.scheme {
+            Scheme::Auto => !registry.is_loopback(),
+            Scheme::Http => false,
+            Scheme::Https => true,
+        };
+        Origin::new(https, registry.wire_host())
+    }
+
+    pub(crate) fn learned(&mut self, origin: &Origin) -> &mut Learned {
+        self.learned.of(origin)
+    }
+}
+
+impl Context<'_> {
+    /// A new job's ticket.
+    pub(crate) fn ticket<K>(&mut self) -> Ticket<K> {
+        self.session.last_id += 1;
+        Ticket::new(JobId::new(self.session.last_id))
+    }
+
+    /// As [`Session::abandon`], for a driver that is in the middle of a step.
+    pub fn abandon(&mut self, jobs: impl IntoIterator<Item = JobId>) {
+        self.session.abandon(jobs);
+    }
+
+    /// How long to wait before try number `tries + 1`: exponential, capped, full jitter.
+    pub(crate) fn backoff(&mut self, tries: u32) -> Duration {
+        let config = &self.session.config;
+        let cap = config.backoff.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(config.backoff_limit);
+        self.session.rng.jitter(cap)
+    }
+}

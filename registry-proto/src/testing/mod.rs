@@ -1,0 +1,1 @@
+//! An in-memory registry and a simulator, for tests.
