@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Container images on tokio and hyper.
+//!
+//! [`Client`] pushes images to registries. Everything that there is to decide is decided in [`registry_proto`]; this
+//! crate opens sockets and files, and reports what happened.
+
+mod body;
+mod client;
+mod connect;
+mod disk;
+mod drive;
+mod perform;
+#[cfg(feature = "serve")]
+pub mod serve;
+
+pub use client::{Client, ClientBuilder};
+pub use registry_proto as proto;

@@ -1,0 +1,200 @@
+//! Request bodies: files that are read and hashed on a blocking thread while hyper writes them to the socket.
+
+use std::fs::File;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use registry_proto::Digester;
+use registry_proto::job::{Failure, FailureKind, FileRange, Payload};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// One read, one piece for the socket. Below 64 KiB throughput drops; above 256 KiB only memory grows.
+const PIECE: usize = 256 << 10;
+/// Pieces that may wait between file and socket: one being read, one being sent.
+const DEPTH: usize = 2;
+
+/// A request's body as hyper takes it.
+#[derive(Debug)]
+pub(crate) enum OutgoingBody {
+    /// All of it, in memory.
+    Bytes(Option<Bytes>),
+    /// Fed by a [`Pump`].
+    File { feed: Arc<Feed>, left: u64 },
+}
+
+/// What a file body, its pump and the exchange's time limits share.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    state: Mutex<FeedState>,
+    moved: AtomicU64,
+    /// hyper wants more, but the file has not come up with it: no fault of the network's.
+    waits_for_file: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct FeedState {
+    pieces: Option<mpsc::Receiver<Result<Bytes, Failure>>>,
+    waker: Option<Waker>,
+}
+
+/// The blocking thread behind a file body.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    feed: Arc<Feed>,
+    thread: JoinHandle<Pumped>,
+}
+
+/// How a pump ended.
+#[derive(Debug)]
+pub(crate) struct Pumped {
+    /// As far as the file was read and hashed.
+    pub(crate) digester: Option<Digester>,
+    /// What was wrong with the file.
+    pub(crate) failure: Option<Failure>,
+}
+
+impl OutgoingBody {
+    /// The body for a payload, and the pump that feeds it if it is a file.
+    pub(crate) fn new(payload: Payload) -> (Self, Option<Pump>) {
+        match payload {
+            Payload::Empty => (Self::Bytes(None), None),
+            Payload::Bytes(bytes) => (Self::Bytes(Some(bytes)), None),
+            Payload::File(range) => {
+                let left = range.len();
+                let (sender, pieces) = mpsc::channel(DEPTH);
+                let feed = Arc::new(Feed::default());
+                feed.lock().pieces = Some(pieces);
+                let thread = tokio::task::spawn_blocking(move || pump(range, &sender));
+                (Self::File { feed: Arc::clone(&feed), left }, Some(Pump { feed, thread }))
+            }
+        }
+    }
+}
+
+fn pump(range: FileRange, sender: &mpsc::Sender<Result<Bytes, Failure>>) -> Pumped {
+    let mut outgoing = match File::open(range.path()).map_err(Failure::from).and_then(|file| range.read_from(file)) {
+        Ok(outgoing) => outgoing,
+        Err(failure) => {
+            let _ = sender.blocking_send(Err(failure.clone()));
+            return Pumped { digester: None, failure: Some(failure) };
+        }
+    };
+    loop {
+        match outgoing.piece(PIECE) {
+            Ok(Some(piece)) => {
+                if sender.blocking_send(Ok(piece)).is_err() {
+                    break; // nobody wants the rest
+                }
+            }
+            Ok(None) => break,
+            Err(failure) => {
+                let _ = sender.blocking_send(Err(failure.clone()));
+                return Pumped { digester: Some(outgoing.into_digester()), failure: Some(failure) };
+            }
+        }
+    }
+    Pumped { digester: Some(outgoing.into_digester()), failure: None }
+}
+
+impl Pump {
+    pub(crate) const fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// Ends the body, wherever it is, and hands back the digester. A reply may come before the body is sent; hyper would
+    /// go on sending for as long as it can.
+    pub(crate) async fn stop(mut self) -> Pumped {
+        self.feed.stop();
+        (&mut self.thread)
+            .await
+            .unwrap_or_else(|why| Pumped { digester: None, failure: Some(Failure::new(FailureKind::Panicked, why)) })
+    }
+}
+
+impl Feed {
+    fn lock(&self) -> std::sync::MutexGuard<'_, FeedState> {
+        // Nothing in here panics half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes hyper has taken.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Whether hyper waits for the file.
+    pub(crate) fn waits_for_file(&self) -> bool {
+        self.waits_for_file.load(Ordering::Relaxed)
+    }
+
+    fn stop(&self) {
+        let mut state = self.lock();
+        state.pieces = None;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.feed.stop();
+    }
+}
+
+impl Body for OutgoingBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        match self.get_mut() {
+            Self::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::File { left: 0, .. } => Poll::Ready(None),
+            Self::File { feed, left } => {
+                let mut state = feed.lock();
+                let Some(pieces) = &mut state.pieces else {
+                    return Poll::Ready(Some(Err(Failure::new(FailureKind::Cut, "the reply came first"))));
+                };
+                let polled = pieces.poll_recv(cx);
+                feed.waits_for_file.store(polled.is_pending(), Ordering::Relaxed);
+                match polled {
+                    Poll::Pending => {
+                        state.waker = Some(cx.waker().clone());
+                        Poll::Pending
+                    }
+                    Poll::Ready(Some(Ok(piece))) => {
+                        let length = piece.len() as u64;
+                        feed.moved.fetch_add(length, Ordering::Relaxed);
+                        *left = left.saturating_sub(length);
+                        // hyper may not ask again while the socket is full: this is how it is woken when the body is stopped.
+                        state.waker = Some(cx.waker().clone());
+                        Poll::Ready(Some(Ok(Frame::data(piece))))
+                    }
+                    Poll::Ready(Some(Err(failure))) => Poll::Ready(Some(Err(failure))),
+                    Poll::Ready(None) => {
+                        Poll::Ready(Some(Err(Failure::new(FailureKind::Source, "the file ended early"))))
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Bytes(bytes) => bytes.is_none(),
+            Self::File { left, .. } => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match self {
+            Self::Bytes(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
+            Self::File { left, .. } => *left,
+        })
+    }
+}

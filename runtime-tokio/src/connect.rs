@@ -1,0 +1,269 @@
+//! Connections: names, sockets, TLS and the pool.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use registry_proto::job::{Failure, FailureKind, Phase};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_service::Service;
+
+use crate::body::OutgoingBody;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// How long an unused connection is kept.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// hyper with our connector: what every operation of a client sends through.
+#[derive(Clone, Debug)]
+pub(crate) struct Http {
+    pool: Pool<LimitedConnector, OutgoingBody>,
+}
+
+impl Http {
+    /// `per_host`: how many connections to one host there may be at a time.
+    pub(crate) fn new(tls: rustls::ClientConfig, per_host: usize, connect: Duration) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        #[cfg(feature = "http2")]
+        let https = https.enable_http2();
+        let https = https.wrap_connector(EarlyConnector(tcp));
+        let connector = LimitedConnector { https, per_host, connect, hosts: Arc::default() };
+        let mut pool = Pool::builder(TokioExecutor::new());
+        pool.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(per_host);
+        pool.http1_max_headers(200);
+        // Wide windows: with hyper's defaults one stream over a line with 100 ms delay would come to 20 MB/s.
+        #[cfg(feature = "http2")]
+        pool.http2_initial_stream_window_size(8 << 20)
+            .http2_initial_connection_window_size(8 << 20)
+            .http2_max_frame_size(256 << 10);
+        Self { pool: pool.build(connector) }
+    }
+
+    /// Sends a request; resolves with the head of the reply.
+    pub(crate) fn request(
+        &self,
+        request: http::Request<OutgoingBody>,
+        _connect: Duration,
+    ) -> impl Future<Output = Result<http::Response<Incoming>, hyper_util::client::legacy::Error>> + use<> {
+        self.pool.request(request)
+    }
+}
+
+/// What an error of hyper's means to the core.
+pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
+    let mut next = Some(error);
+    let mut connecting = false;
+    let mut innermost = error;
+    while let Some(why) = next {
+        if let Some(failure) = why.downcast_ref::<Failure>() {
+            return failure.clone();
+        }
+        if let Some(tls) = why.downcast_ref::<rustls::Error>() {
+            return Failure::new(FailureKind::Tls, tls);
+        }
+        // rustls hides in io errors, whose `source` skips what they wrap.
+        if let Some(io) = why.downcast_ref::<io::Error>()
+            && let Some(inner) = io.get_ref()
+        {
+            if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+                return Failure::new(FailureKind::Tls, tls);
+            }
+            if let Some(failure) = inner.downcast_ref::<Failure>() {
+                return failure.clone();
+            }
+        }
+        if let Some(hyper) = why.downcast_ref::<hyper::Error>()
+            && hyper.is_parse()
+        {
+            return Failure::new(FailureKind::Protocol, hyper);
+        }
+        connecting |= why.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect());
+        innermost = why;
+        next = why.source();
+    }
+    Failure::new(if connecting { FailureKind::Connect } else { FailureKind::Cut }, innermost)
+}
+
+/// Bounds the connections to each host, and the time that opening one may take.
+#[derive(Clone, Debug)]
+struct LimitedConnector {
+    https: HttpsConnector<EarlyConnector>,
+    per_host: usize,
+    connect: Duration,
+    hosts: Arc<Mutex<BTreeMap<String, Arc<Semaphore>>>>,
+}
+
+impl Service<Uri> for LimitedConnector {
+    type Response = Limited;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Limited, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.https.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let host = uri.authority().map_or_else(String::new, ToString::to_string);
+        let places = {
+            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(self.per_host))))
+        };
+        let mut https = self.https.clone();
+        let limit = self.connect;
+        Box::pin(async move {
+            let place = places.acquire_owned().await?;
+            match tokio::time::timeout(limit, https.call(uri)).await {
+                Ok(Ok(stream)) => Ok(Limited { stream, _place: place }),
+                Ok(Err(why)) => Err(why),
+                Err(_) => Err(Failure::new(FailureKind::Timeout(Phase::Connect), "").into()),
+            }
+        })
+    }
+}
+
+/// A connection that holds one of its host's places.
+#[derive(Debug)]
+struct Limited {
+    stream: MaybeHttpsStream<Early>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection for Limited {
+    fn connected(&self) -> Connected {
+        self.stream.connected()
+    }
+}
+
+macro_rules! forward_io {
+    () => {
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            self.stream.is_write_vectored()
+        }
+    };
+}
+
+impl Read for Limited {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, to)
+    }
+}
+
+impl Write for Limited {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    forward_io!();
+}
+
+/// TCP connections that hear an early answer.
+#[derive(Clone, Debug)]
+struct EarlyConnector(HttpConnector);
+
+impl Service<Uri> for EarlyConnector {
+    type Response = Early;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Early, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async move { Ok(Early { stream: connecting.await?, dead: false }) })
+    }
+}
+
+/// A socket that stays readable when it can't be written to any more.
+///
+/// A registry that refuses an upload (401, 413) answers and closes while the body is still on its way. The kernel keeps
+/// what has been received readable after a reset: so errors of writing are swallowed, and reading tells how it ended.
+/// Without this, half of such answers are lost to "broken pipe".
+#[derive(Debug)]
+struct Early {
+    stream: TokioIo<TcpStream>,
+    dead: bool,
+}
+
+impl Early {
+    fn soften(&mut self, written: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Err(why)) if matches!(why.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                self.dead = true;
+                Poll::Ready(Ok(length))
+            }
+            written => written,
+        }
+    }
+}
+
+impl Connection for Early {
+    fn connected(&self) -> Connected {
+        self.stream.connected()
+    }
+}
+
+impl Read for Early {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, to)
+    }
+}
+
+impl Write for Early {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.dead {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.soften(written, bytes.len())
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if self.dead {
+            return Poll::Ready(Ok(length));
+        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.soften(written, length)
+    }
+
+    forward_io!();
+}

@@ -1,0 +1,118 @@
+//! The loop that runs any flow.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::StreamExt as _;
+use futures_util::future::{AbortHandle, abortable};
+use futures_util::stream::FuturesUnordered;
+use registry_proto::job::JobId;
+use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::connect::Http;
+use crate::perform::perform;
+
+/// What all operations of a client share.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    session: Mutex<Session>,
+    epoch: Instant,
+    /// The session's generation, for operations that wait for one another.
+    generation: watch::Sender<u64>,
+    http: Http,
+}
+
+/// Jobs under way. Whatever is still running when the operation is dropped is given up, here and in the session.
+struct Running<'a> {
+    driver: &'a Driver,
+    jobs: BTreeMap<JobId, AbortHandle>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.jobs.is_empty() {
+            self.driver.step(|cx| cx.abandon(std::mem::take(&mut self.jobs).into_keys()));
+        }
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(config: Config, seed: u64, http: Http) -> Arc<Self> {
+        let session = Mutex::new(Session::new(config, seed));
+        Arc::new(Self { session, epoch: Instant::now(), generation: watch::Sender::new(0), http })
+    }
+
+    /// Runs a flow to its end.
+    pub(crate) async fn drive<F: Flow>(
+        &self,
+        mut flow: F,
+        mut cancelled: watch::Receiver<bool>,
+        mut tell: impl FnMut(Event),
+    ) -> Result<F::Output, Error> {
+        let limits = self.lock().config().archive;
+        let mut answers = FuturesUnordered::new();
+        let mut running = Running { driver: self, jobs: BTreeMap::new() };
+        let mut generation = self.generation.subscribe();
+        loop {
+            if cancelled.has_changed().is_ok_and(|changed| changed) && *cancelled.borrow_and_update() {
+                flow.cancel();
+            }
+            let until = match self.step(|cx| flow.poll(cx)) {
+                Step::Run(job) => {
+                    let id = job.id();
+                    let (answer, abort) = abortable(perform(self.http.clone(), limits, job));
+                    running.jobs.insert(id, abort);
+                    answers.push(answer);
+                    continue;
+                }
+                Step::Abort(id) => {
+                    if let Some(abort) = running.jobs.remove(&id) {
+                        abort.abort();
+                    }
+                    continue;
+                }
+                Step::Note(event) => {
+                    tell(event);
+                    continue;
+                }
+                Step::Done(result) => return result,
+                Step::Wait(until) => until,
+            };
+            let never = Instant::now() + std::time::Duration::from_secs(86_400);
+            let deadline = until.map_or(never, |time| self.epoch + time.since_epoch());
+            tokio::select! {
+                Some(answer) = answers.next() => {
+                    // An aborted job has no answer.
+                    if let Ok(done) = answer {
+                        running.jobs.remove(&done.id());
+                        // Nobody's answer belongs to a job that was aborted meanwhile.
+                        let _ = self.step(|cx| flow.handle(cx, done));
+                    }
+                }
+                () = sleep_until(deadline) => {}
+                Ok(()) = generation.changed() => {}
+                Ok(()) = cancelled.changed() => cancelled.mark_changed(),
+            }
+        }
+    }
+
+    /// One step of a flow with the session, after which those who wait for what changed are woken.
+    fn step<T>(&self, step: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        let mut session = self.lock();
+        let before = session.generation();
+        let result = step(&mut session.at(Time::from_epoch(self.epoch.elapsed())));
+        let after = session.generation();
+        drop(session);
+        if after != before {
+            self.generation.send_replace(after);
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Session> {
+        // A panic in a step is a bug of the core's; the other operations are still served.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
