@@ -1,0 +1,146 @@
+//! What users call.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use registry_proto::archive::Archive;
+use registry_proto::flow::{
+    Destination, Flow, Pinging, Preview, Previewed, Push, PushOptions, Pushed, ReadArchive, Verified, VerifyArchive,
+};
+use registry_proto::spec::Registry;
+use registry_proto::{Config, Error, Event, Ping};
+
+use crate::connect::agent;
+use crate::drive::Driver;
+
+/// A client for container registries. Cheap to clone; clones share connections, tokens and what is known to exist.
+///
+/// Operations block their caller until they are done; call them from several threads to run several at a time.
+#[derive(Clone, Debug)]
+pub struct Client {
+    driver: Arc<Driver>,
+}
+
+/// Sets a [`Client`] up.
+#[derive(Debug, Default)]
+pub struct ClientBuilder {
+    config: Config,
+    roots: Vec<Vec<u8>>,
+    seed: Option<u64>,
+}
+
+impl ClientBuilder {
+    /// How the client behaves.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Trusts one more certificate authority, given in DER, beside those that the operating system trusts.
+    #[must_use]
+    pub fn root_certificate(mut self, der: Vec<u8>) -> Self {
+        self.roots.push(der);
+        self
+    }
+
+    /// Makes the jitter of retries repeatable, for tests.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The client.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when an added certificate is none.
+    pub fn build(self) -> Result<Client, Error> {
+        let agent = agent(&self.config, &self.roots);
+        let seed = self.seed.unwrap_or_else(random_seed);
+        Ok(Client { driver: Driver::new(self.config, seed, agent) })
+    }
+}
+
+/// Jitter must differ between clients that start at the same moment; nothing else depends on it.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+impl Client {
+    /// A client with the default [`Config`].
+    ///
+    /// # Errors
+    /// As [`ClientBuilder::build`].
+    pub fn new() -> Result<Self, Error> {
+        ClientBuilder::default().build()
+    }
+
+    /// A client with other settings.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Asks a registry whether it is one, and how it wants to be authenticated.
+    ///
+    /// # Errors
+    /// When nothing answers there, or what answers is no registry.
+    pub fn ping(&self, registry: &Registry) -> Result<Ping, Error> {
+        self.run(Pinging::new(registry.clone()))
+    }
+
+    /// Pushes images of an archive: a `docker save` tar, an OCI archive or an OCI layout folder.
+    ///
+    /// # Errors
+    /// [`Error::Archive`] and [`Error::Misuse`] before anything is sent, any other on the way.
+    pub fn push(&self, archive: impl AsRef<Path>, to: Destination) -> Result<Pushed, Error> {
+        self.run(Push::new(archive.as_ref(), to, PushOptions::default()))
+    }
+
+    /// Finds out what [`push`](Client::push) would send, and sends nothing.
+    ///
+    /// # Errors
+    /// As [`Client::push`].
+    pub fn preview(&self, archive: impl AsRef<Path>, to: Destination) -> Result<Previewed, Error> {
+        self.run(Preview::new(archive.as_ref(), to, PushOptions::default()))
+    }
+
+    /// Reads which images an archive holds.
+    ///
+    /// # Errors
+    /// [`Error::Archive`] when the file is no image archive or is damaged.
+    pub fn read_archive(&self, archive: impl AsRef<Path>) -> Result<Archive, Error> {
+        self.run(ReadArchive::new(archive.as_ref()))
+    }
+
+    /// Reads an archive whole, to see whether every blob has its digest.
+    ///
+    /// # Errors
+    /// As [`Client::read_archive`]; blobs that are wrong are part of the result.
+    pub fn verify_archive(&self, archive: impl AsRef<Path>) -> Result<Verified, Error> {
+        self.run(VerifyArchive::new(archive.as_ref()))
+    }
+
+    /// Runs any flow: those above are nothing else.
+    ///
+    /// # Errors
+    /// The flow's.
+    pub fn run<F: Flow>(&self, flow: F) -> Result<F::Output, Error> {
+        self.run_with(flow, |event| tracing::debug!(?event))
+    }
+
+    /// Runs any flow and tells what happens on the way.
+    ///
+    /// # Errors
+    /// The flow's.
+    pub fn run_with<F: Flow>(&self, flow: F, tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+        self.driver.drive(flow, tell)
+    }
+
+    /// Asks every operation of this client and its clones to wind down: they close upload sessions at their registries as
+    /// well as they can, and end with [`Error::Cancelled`].
+    pub fn cancel(&self) {
+        self.driver.cancel();
+    }
+}

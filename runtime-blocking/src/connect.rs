@@ -1,0 +1,102 @@
+//! The ureq agent: connections, TLS and the pool.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use registry_proto::Config;
+use registry_proto::job::{Failure, FailureKind, Phase};
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, DefaultConnector};
+
+use crate::early::EarlyConnector;
+
+/// How long an unused connection is kept.
+const IDLE: Duration = Duration::from_secs(90);
+/// The largest head of a reply, in bytes: registries hand out `Location`s of many kilobytes.
+const HEAD: usize = 256 << 10;
+
+/// An agent that does what it is told and nothing else: no redirects, no decompression, no cookies, no proxies of its own
+/// finding, statuses as replies.
+pub(crate) fn agent(config: &Config, roots: &[Vec<u8>]) -> Agent {
+    let native = rustls_native_certs::load_native_certs().certs;
+    let trusted: Vec<Certificate<'static>> = native
+        .iter()
+        .map(|der| der.as_ref())
+        .chain(roots.iter().map(Vec::as_slice))
+        .map(|der| Certificate::from_der(der).to_owned())
+        .collect();
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&trusted))
+        // Named outright: where another crate compiles in a second provider, the implicit choice panics.
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build();
+    let per_host = config.requests_per_registry.get();
+    let settings = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .user_agent("")
+        .accept("")
+        .accept_encoding("")
+        .max_response_header_size(HEAD)
+        .max_idle_connections(per_host * 4)
+        .max_idle_connections_per_host(per_host)
+        .max_idle_age(IDLE)
+        .tls_config(tls)
+        .build();
+    Agent::with_parts(settings, DefaultConnector::default().chain(EarlyConnector), DefaultResolver::default())
+}
+
+/// What an error of ureq's means to the core.
+pub(crate) fn failure_of(error: &ureq::Error) -> Failure {
+    use ureq::{Error, Timeout};
+    let kind = match error {
+        Error::Timeout(Timeout::Connect | Timeout::Resolve) => FailureKind::Timeout(Phase::Connect),
+        Error::Timeout(Timeout::RecvResponse | Timeout::PerRead) => FailureKind::Timeout(Phase::Head),
+        Error::Timeout(_) => FailureKind::Timeout(Phase::Body),
+        Error::HostNotFound | Error::ConnectionFailed => FailureKind::Connect,
+        Error::Io(why) => return failure_of_io(why),
+        Error::Tls(_) | Error::Rustls(_) => FailureKind::Tls,
+        Error::Protocol(_) | Error::Http(_) | Error::LargeResponseHeader(..) => FailureKind::Protocol,
+        _ => FailureKind::Cut,
+    };
+    Failure::new(kind, error)
+}
+
+/// What an error of reading or writing means; ureq's own errors come wrapped in these, too.
+pub(crate) fn failure_of_io(error: &io::Error) -> Failure {
+    if let Some(inner) = error.get_ref() {
+        if let Some(failure) = inner.downcast_ref::<Failure>() {
+            return failure.clone();
+        }
+        if let Some(why) = inner.downcast_ref::<ureq::Error>() {
+            return match why {
+                ureq::Error::Timeout(_) => Failure::new(FailureKind::Timeout(Phase::Body), ""),
+                why => failure_of(why),
+            };
+        }
+        if inner.downcast_ref::<rustls::Error>().is_some() {
+            return Failure::new(FailureKind::Tls, inner);
+        }
+        let mut source = inner.source();
+        while let Some(why) = source {
+            if why.downcast_ref::<rustls::Error>().is_some() {
+                return Failure::new(FailureKind::Tls, why);
+            }
+            source = StdError::source(why);
+        }
+    }
+    use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    let kind = match error.kind() {
+        ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable => FailureKind::Connect,
+        TimedOut => FailureKind::Timeout(Phase::Body),
+        io::ErrorKind::InvalidData => FailureKind::Protocol,
+        _ => FailureKind::Cut,
+    };
+    Failure::new(kind, error)
+}

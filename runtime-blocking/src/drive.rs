@@ -1,0 +1,200 @@
+//! The loop that runs any flow.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use registry_proto::archive;
+use registry_proto::job::{Completion, Job, JobId};
+use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
+use ureq::Agent;
+
+use crate::perform::{Stop, perform};
+
+/// What all operations of a client share.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    session: Mutex<Session>,
+    epoch: Instant,
+    agent: Agent,
+    cancelled: AtomicBool,
+    /// The inboxes of the operations under way, to be woken when the session has moved.
+    inboxes: Mutex<BTreeMap<u64, Sender<Message>>>,
+}
+
+enum Message {
+    Done(Completion),
+    Wake,
+}
+
+/// Jobs under way. Whatever is still running when the operation ends early is given up, here and in the session.
+struct Running<'a> {
+    driver: &'a Driver,
+    inbox: u64,
+    jobs: BTreeMap<JobId, Stop>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.driver.inboxes().remove(&self.inbox);
+        let jobs = std::mem::take(&mut self.jobs);
+        for stop in jobs.values() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        if !jobs.is_empty() {
+            self.driver.step(|cx| cx.abandon(jobs.into_keys()));
+        }
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(config: Config, seed: u64, agent: Agent) -> Arc<Self> {
+        Arc::new(Self {
+            session: Mutex::new(Session::new(config, seed)),
+            epoch: Instant::now(),
+            agent,
+            cancelled: AtomicBool::new(false),
+            inboxes: Mutex::default(),
+        })
+    }
+
+    /// Runs a flow to its end. Its jobs run on threads that end with it.
+    pub(crate) fn drive<F: Flow>(&self, flow: F, tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+        thread::scope(|scope| self.drive_in(scope, flow, tell))
+    }
+
+    fn drive_in<'scope, F: Flow>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        mut flow: F,
+        mut tell: impl FnMut(Event),
+    ) -> Result<F::Output, Error> {
+        let limits = self.lock().config().archive;
+        let (sender, inbox) = mpsc::channel();
+        let mut running = Running { driver: self, inbox: self.register(sender.clone()), jobs: BTreeMap::new() };
+        let mut workers = Workers::new(self, limits, sender);
+        let mut cancelled = false;
+        loop {
+            if !cancelled && self.cancelled.load(Ordering::Relaxed) {
+                cancelled = true;
+                flow.cancel();
+            }
+            let until = match self.step(|cx| flow.poll(cx)) {
+                Step::Run(job) => {
+                    let stop = Stop::default();
+                    running.jobs.insert(job.id(), Arc::clone(&stop));
+                    workers.start(scope, job, stop);
+                    continue;
+                }
+                Step::Abort(id) => {
+                    if let Some(stop) = running.jobs.remove(&id) {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    continue;
+                }
+                Step::Note(event) => {
+                    tell(event);
+                    continue;
+                }
+                Step::Done(result) => return result,
+                Step::Wait(until) => until,
+            };
+            let pause = until
+                .map_or(Duration::from_secs(86_400), |time| time.since_epoch().saturating_sub(self.epoch.elapsed()));
+            match inbox.recv_timeout(pause) {
+                Ok(Message::Done(done)) => {
+                    running.jobs.remove(&done.id());
+                    // Nobody's answer belongs to a job that was aborted meanwhile.
+                    let _ = self.step(|cx| flow.handle(cx, done));
+                }
+                Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the workers' sender lives in this function"),
+            }
+        }
+    }
+
+    /// Asks every operation to wind down.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// One step of a flow with the session, after which those who wait for what changed are woken.
+    fn step<T>(&self, step: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        let mut session = self.lock();
+        let before = session.generation();
+        let result = step(&mut session.at(Time::from_epoch(self.epoch.elapsed())));
+        let moved = session.generation() != before;
+        drop(session);
+        if moved {
+            self.wake();
+        }
+        result
+    }
+
+    fn wake(&self) {
+        for inbox in self.inboxes().values() {
+            // One that is gone needs no waking.
+            let _ = inbox.send(Message::Wake);
+        }
+    }
+
+    fn register(&self, sender: Sender<Message>) -> u64 {
+        let mut inboxes = self.inboxes();
+        let key = inboxes.last_key_value().map_or(0, |(last, _)| last + 1);
+        inboxes.insert(key, sender);
+        key
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Session> {
+        // A panic in a step is a bug of the core's; the other operations are still served.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inboxes(&self) -> MutexGuard<'_, BTreeMap<u64, Sender<Message>>> {
+        self.inboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Threads for the jobs of one operation: as many as there ever were jobs at a time.
+struct Workers<'scope> {
+    driver: &'scope Driver,
+    limits: archive::Limits,
+    answers: Sender<Message>,
+    queue: Sender<(Job, Stop)>,
+    waiting: Arc<Mutex<Receiver<(Job, Stop)>>>,
+    started: usize,
+    busy: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl<'scope> Workers<'scope> {
+    fn new(driver: &'scope Driver, limits: archive::Limits, answers: Sender<Message>) -> Self {
+        let (queue, waiting) = mpsc::channel();
+        let waiting = Arc::new(Mutex::new(waiting));
+        Self { driver, limits, answers, queue, waiting, started: 0, busy: Arc::default() }
+    }
+
+    fn start(&mut self, scope: &'scope Scope<'scope, '_>, job: Job, stop: Stop) {
+        if self.busy.fetch_add(1, Ordering::SeqCst) >= self.started {
+            self.started += 1;
+            let (driver, limits) = (self.driver, self.limits);
+            let (waiting, busy, answers) = (Arc::clone(&self.waiting), Arc::clone(&self.busy), self.answers.clone());
+            scope.spawn(move || {
+                loop {
+                    // The lock is held while waiting: whoever has it takes the next job, the others queue for the lock.
+                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok((job, stop)) = next else { break };
+                    let done = perform(&driver.agent, &limits, job, &stop);
+                    busy.fetch_sub(1, Ordering::SeqCst);
+                    if answers.send(Message::Done(done)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        self.queue.send((job, stop)).expect("the receiving end lives beside the sending one");
+    }
+}

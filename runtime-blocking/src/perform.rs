@@ -1,0 +1,175 @@
+//! The work itself: one job, done once, answered once.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::Method;
+use registry_proto::Digester;
+use registry_proto::archive::{self, Archive};
+use registry_proto::job::{
+    Completion, Failure, FailureKind, FileRange, Job, More, Outgoing, Payload, Plan, Received, Timeouts,
+};
+use ureq::{Agent, Body, SendBody};
+
+use crate::connect::{failure_of, failure_of_io};
+use crate::disk::LocalDisk;
+use crate::early::SendingBody;
+
+/// What is read of a file or a reply at a time where ureq brings no buffer of its own.
+const BUFFER: usize = 256 << 10;
+
+/// Set when nobody wants a job's answer any more. A call that waits for the network notices at its next byte, or when its
+/// time limit runs out.
+pub(crate) type Stop = Arc<AtomicBool>;
+
+/// Does a job. Its ticket is answered whatever happens, also if the work panics.
+pub(crate) fn perform(agent: &Agent, limits: &archive::Limits, job: Job, stop: &Stop) -> Completion {
+    match job {
+        Job::Exchange(ticket, request, plan, timeouts) => {
+            let mut sent = None;
+            let done = catch_unwind(AssertUnwindSafe(|| exchange(agent, request, plan, timeouts, stop, &mut sent)));
+            match done.unwrap_or_else(|_| Err(panicked())) {
+                Ok((head, body)) => ticket.replied(head, body, sent),
+                Err(why) => ticket.failed(why, sent),
+            }
+        }
+        Job::Index(ticket, path) => match catch_unwind(AssertUnwindSafe(|| Archive::read(&LocalDisk, &path, limits))) {
+            Ok(Ok(archive)) => ticket.indexed(archive),
+            Ok(Err(why)) => ticket.refused(why),
+            Err(_) => ticket.failed(panicked()),
+        },
+        Job::Hash(ticket, range) => match catch_unwind(AssertUnwindSafe(|| hash(range))) {
+            Ok(Ok(digester)) => ticket.hashed(digester),
+            Ok(Err(why)) => ticket.failed(why),
+            Err(_) => ticket.failed(panicked()),
+        },
+    }
+}
+
+fn panicked() -> Failure {
+    Failure::new(FailureKind::Panicked, "this is a bug")
+}
+
+fn hash(range: FileRange) -> Result<Digester, Failure> {
+    let file = File::open(range.path())?;
+    range.read_from(file)?.hash_all(&mut vec![0; BUFFER])
+}
+
+fn exchange(
+    agent: &Agent,
+    request: http::Request<Payload>,
+    plan: Plan,
+    timeouts: Timeouts,
+    stop: &Stop,
+    sent: &mut Option<Digester>,
+) -> Result<(http::response::Parts, Received), Failure> {
+    let (head, payload) = request.into_parts();
+    let response = match payload {
+        Payload::File(range) => {
+            let file = File::open(range.path())?;
+            let mut body = OutgoingBody::new(range.read_from(file)?, Arc::clone(stop));
+            let request = configured(agent, http::Request::from_parts(head, ()), timeouts);
+            let (head, ()) = request.into_parts();
+            let request = http::Request::from_parts(head, SendBody::from_reader(&mut body));
+            let response = agent.run(request);
+            let (digester, failure) = body.finish();
+            *sent = Some(digester);
+            // What is wrong with the file is told apart from what became of the connection because of it.
+            match (response, failure) {
+                (Err(_), Some(local)) => return Err(local),
+                (response, _) => response,
+            }
+        }
+        Payload::Bytes(bytes) => agent.run(configured(agent, http::Request::from_parts(head, &bytes[..]), timeouts)),
+        // Without the explicit nothing, ureq would announce a body of unknown length.
+        Payload::Empty if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {
+            agent.run(configured(agent, http::Request::from_parts(head, &b""[..]), timeouts))
+        }
+        Payload::Empty => agent.run(configured(agent, http::Request::from_parts(head, ()), timeouts)),
+    };
+    receive(response.map_err(|why| failure_of(&why))?, plan, stop)
+}
+
+/// The request with its time limits.
+fn configured<B: ureq::AsSendBody>(agent: &Agent, request: http::Request<B>, limits: Timeouts) -> http::Request<B> {
+    // A read's limit also bounds the wait for a head, which may be long after an upload.
+    let waits_long = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let read = if waits_long { limits.idle.max(limits.head) } else { limits.idle };
+    agent
+        .configure_request(request)
+        .timeout_connect(Some(limits.connect))
+        .timeout_recv_response(Some(limits.head))
+        .timeout_per_read(Some(read))
+        .timeout_per_write(Some(limits.idle))
+        .build()
+}
+
+fn receive(
+    response: http::Response<Body>,
+    plan: Plan,
+    stop: &Stop,
+) -> Result<(http::response::Parts, Received), Failure> {
+    let (head, mut body) = response.into_parts();
+    let mut incoming = plan.sink(&head);
+    let mut reader = body.as_reader();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(aborted());
+        }
+        // Read to the end even where nobody wants it: ureq keeps only connections whose reply was read.
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(got) => {
+                if incoming.feed(&buffer[..got])? == More::Unwanted {
+                    break;
+                }
+            }
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            Err(why) => return Err(failure_of_io(&why)),
+        }
+    }
+    Ok((head, incoming.finish()))
+}
+
+fn aborted() -> Failure {
+    Failure::new(FailureKind::Cut, "aborted")
+}
+
+/// A file on its way into ureq's buffer: hashed as it is read, exactly as long as was announced.
+struct OutgoingBody {
+    outgoing: Outgoing<File>,
+    sending: SendingBody,
+    stop: Stop,
+    failure: Option<Failure>,
+}
+
+impl OutgoingBody {
+    fn new(outgoing: Outgoing<File>, stop: Stop) -> Self {
+        Self { outgoing, sending: SendingBody::start(), stop, failure: None }
+    }
+
+    fn finish(self) -> (Digester, Option<Failure>) {
+        (self.outgoing.into_digester(), self.failure)
+    }
+}
+
+impl Read for OutgoingBody {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other(aborted()));
+        }
+        if self.sending.refused() {
+            // Nothing goes out any more; ending early makes ureq look at what came in.
+            let rest = usize::try_from(self.outgoing.remaining()).unwrap_or(usize::MAX);
+            return Ok(rest.min(buffer.len()));
+        }
+        self.outgoing.fill(buffer).map_err(|failure| {
+            self.failure = Some(failure.clone());
+            io::Error::other(failure)
+        })
+    }
+}
