@@ -1,0 +1,167 @@
+//! What users call.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::drive::Driver;
+use crate::transport::Transport;
+use futures_rustls::rustls::{self, pki_types::CertificateDer};
+use registry_proto::archive::Archive;
+use registry_proto::flow::{
+    Destination, Flow, Pinging, Preview, Previewed, Push, PushOptions, Pushed, ReadArchive, Verified, VerifyArchive,
+};
+use registry_proto::spec::Registry;
+use registry_proto::{Config, Error, Event, Ping};
+
+/// A client for container registries. Cheap to clone; clones share connections, tokens and what is known to exist.
+///
+/// Operations run as long as their future is polled, and stop when it is dropped.
+#[derive(Clone, Debug)]
+pub struct Client {
+    driver: Arc<Driver>,
+}
+
+/// Sets a [`Client`] up.
+#[derive(Debug, Default)]
+pub struct ClientBuilder {
+    config: Config,
+    roots: Vec<CertificateDer<'static>>,
+    seed: Option<u64>,
+}
+
+impl ClientBuilder {
+    /// How the client behaves.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Trusts one more certificate authority, given in DER, beside those that the operating system trusts.
+    #[must_use]
+    pub fn root_certificate(mut self, der: Vec<u8>) -> Self {
+        self.roots.push(der.into());
+        self
+    }
+
+    /// Makes the jitter of retries repeatable, for tests.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The client.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when an added certificate is none.
+    pub fn build(self) -> Result<Client, Error> {
+        let mut trusted = rustls::RootCertStore::empty();
+        trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        for root in self.roots {
+            trusted.add(root).map_err(|why| Error::Misuse(format!("a root certificate can't be used: {why}")))?;
+        }
+        // Named outright: where another crate compiles in a second provider, the implicit choice panics.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|why| Error::Misuse(format!("TLS can't be set up: {why}")))?
+            .with_root_certificates(trusted)
+            .with_no_client_auth();
+        #[cfg(feature = "http2")]
+        let tls = with_http2(tls);
+        let transport = Transport::new(tls, self.config.requests_per_registry.get(), self.config.timeouts.connect);
+        let surf = surf::Client::with_http_client(transport);
+        let seed = self.seed.unwrap_or_else(random_seed);
+        Ok(Client { driver: Driver::new(self.config, seed, surf) })
+    }
+}
+
+#[cfg(feature = "http2")]
+fn with_http2(mut tls: rustls::ClientConfig) -> rustls::ClientConfig {
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    tls
+}
+
+/// Jitter must differ between clients that start at the same moment; nothing else depends on it.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+impl Client {
+    /// A client with the default [`Config`].
+    ///
+    /// # Errors
+    /// As [`ClientBuilder::build`].
+    pub fn new() -> Result<Self, Error> {
+        ClientBuilder::default().build()
+    }
+
+    /// A client with other settings.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Asks a registry whether it is one, and how it wants to be authenticated.
+    ///
+    /// # Errors
+    /// When nothing answers there, or what answers is no registry.
+    pub async fn ping(&self, registry: &Registry) -> Result<Ping, Error> {
+        self.run(Pinging::new(registry.clone())).await
+    }
+
+    /// Pushes images of an archive: a `docker save` tar, an OCI archive or an OCI layout folder.
+    ///
+    /// # Errors
+    /// [`Error::Archive`] and [`Error::Misuse`] before anything is sent, any other on the way.
+    pub async fn push(&self, archive: impl AsRef<Path>, to: Destination) -> Result<Pushed, Error> {
+        self.run(Push::new(archive.as_ref(), to, PushOptions::default())).await
+    }
+
+    /// Finds out what [`push`](Client::push) would send, and sends nothing.
+    ///
+    /// # Errors
+    /// As [`Client::push`].
+    pub async fn preview(&self, archive: impl AsRef<Path>, to: Destination) -> Result<Previewed, Error> {
+        self.run(Preview::new(archive.as_ref(), to, PushOptions::default())).await
+    }
+
+    /// Reads which images an archive holds.
+    ///
+    /// # Errors
+    /// [`Error::Archive`] when the file is no image archive or is damaged.
+    pub async fn read_archive(&self, archive: impl AsRef<Path>) -> Result<Archive, Error> {
+        self.run(ReadArchive::new(archive.as_ref())).await
+    }
+
+    /// Reads an archive whole, to see whether every blob has its digest.
+    ///
+    /// # Errors
+    /// As [`Client::read_archive`]; blobs that are wrong are part of the result.
+    pub async fn verify_archive(&self, archive: impl AsRef<Path>) -> Result<Verified, Error> {
+        self.run(VerifyArchive::new(archive.as_ref())).await
+    }
+
+    /// Runs any flow: those above are nothing else.
+    ///
+    /// # Errors
+    /// The flow's.
+    pub async fn run<F: Flow>(&self, flow: F) -> Result<F::Output, Error> {
+        self.run_with(flow, |event| tracing::debug!(?event)).await
+    }
+
+    /// Runs any flow and tells what happens on the way.
+    ///
+    /// # Errors
+    /// The flow's.
+    pub async fn run_with<F: Flow>(&self, flow: F, tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+        self.driver.drive(flow, tell).await
+    }
+
+    /// Asks every operation of this client and its clones to wind down: they close upload sessions at their registries as
+    /// well as they can, and end with [`Error::Cancelled`].
+    pub fn cancel(&self) {
+        self.driver.cancel();
+    }
+}

@@ -1,0 +1,115 @@
+//! Connections: names, sockets, TLS, and how many there may be.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use async_std::net::TcpStream;
+use futures_rustls::TlsConnector;
+use futures_rustls::rustls::{self, pki_types::ServerName};
+use http::Uri;
+use registry_proto::job::{Failure, FailureKind, Phase};
+use tower_service::Service;
+
+use crate::stream::{Conn, Early, Place};
+
+/// Opens connections: so many to a host, each within its time.
+#[derive(Clone, Debug)]
+pub(crate) struct Connector {
+    tls: Arc<rustls::ClientConfig>,
+    per_host: usize,
+    limit: Duration,
+    hosts: Arc<Mutex<BTreeMap<String, Places>>>,
+}
+
+/// A host's places: a full channel has none left.
+type Places = (Sender<()>, Arc<Receiver<()>>);
+
+impl Connector {
+    pub(crate) fn new(tls: rustls::ClientConfig, per_host: usize, limit: Duration) -> Self {
+        Self { tls: Arc::new(tls), per_host, limit, hosts: Arc::default() }
+    }
+
+    async fn place(&self, uri: &Uri) -> Place {
+        let host = uri.authority().map_or_else(String::new, ToString::to_string);
+        let (free, taken) = {
+            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            let places = || {
+                let (free, taken) = async_channel::bounded(self.per_host);
+                (free, Arc::new(taken))
+            };
+            hosts.entry(host).or_insert_with(places).clone()
+        };
+        // Both ends live in the map: the channel is never closed.
+        let _ = free.send(()).await;
+        Place(taken)
+    }
+
+    async fn connect(&self, uri: &Uri, place: Place) -> Result<Conn, Failure> {
+        let refused = |why: io::Error| Failure::new(FailureKind::Connect, why);
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let https = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(refused)?;
+        // Without it, small requests would wait for one another's acknowledgements.
+        stream.set_nodelay(true).map_err(refused)?;
+        if !https {
+            return Ok(Conn::plain(Early::new(stream), place));
+        }
+        let name = ServerName::try_from(host).map_err(|why| Failure::new(FailureKind::Tls, why))?;
+        let connecting = TlsConnector::from(Arc::clone(&self.tls)).connect(name, Early::new(stream));
+        let stream = connecting.await.map_err(|why| failure_of(&why, FailureKind::Tls))?;
+        Ok(Conn::tls(stream, place))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = Conn;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Conn, Failure>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let place = this.place(&uri).await;
+            let connecting = async_std::future::timeout(this.limit, this.connect(&uri, place));
+            connecting.await.unwrap_or_else(|_| Err(Failure::new(FailureKind::Timeout(Phase::Connect), "")))
+        })
+    }
+}
+
+/// What an error means to the core; `otherwise` if nothing in it tells.
+pub(crate) fn failure_of(error: &(dyn StdError + 'static), otherwise: FailureKind) -> Failure {
+    let mut next = Some(error);
+    let mut innermost = error;
+    while let Some(why) = next {
+        // io errors hide what they wrap: their `source` is that of the error inside.
+        let inside = why.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let failure = why.downcast_ref::<Failure>().or_else(|| inside?.downcast_ref());
+        if let Some(failure) = failure {
+            return failure.clone();
+        }
+        let tls = why.downcast_ref::<rustls::Error>().or_else(|| inside?.downcast_ref());
+        if let Some(tls) = tls {
+            return Failure::new(FailureKind::Tls, tls);
+        }
+        if let Some(hyper) = why.downcast_ref::<hyper::Error>()
+            && hyper.is_parse()
+        {
+            return Failure::new(FailureKind::Protocol, hyper);
+        }
+        innermost = why;
+        next = why.source();
+    }
+    Failure::new(otherwise, innermost)
+}

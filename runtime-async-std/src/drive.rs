@@ -1,0 +1,129 @@
+//! The loop that runs any flow.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use async_io::Timer;
+use event_listener::Event as Wake;
+use futures_util::future::{AbortHandle, abortable};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt as _, select_biased};
+use registry_proto::job::JobId;
+use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
+use surf::Client as Surf;
+
+use crate::perform::perform;
+
+/// What all operations of a client share.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    session: Mutex<Session>,
+    epoch: Instant,
+    /// The session has moved: operations may be waiting for one another.
+    moved: Wake,
+    cancelled: AtomicBool,
+    surf: Surf,
+}
+
+/// Jobs under way. Whatever is still running when the operation is dropped is given up, here and in the session.
+struct Running<'a> {
+    driver: &'a Driver,
+    jobs: BTreeMap<JobId, AbortHandle>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.jobs.is_empty() {
+            self.driver.step(|cx| cx.abandon(std::mem::take(&mut self.jobs).into_keys()));
+        }
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(config: Config, seed: u64, surf: Surf) -> Arc<Self> {
+        let session = Mutex::new(Session::new(config, seed));
+        Arc::new(Self { session, epoch: Instant::now(), moved: Wake::new(), cancelled: AtomicBool::new(false), surf })
+    }
+
+    /// Runs a flow to its end.
+    pub(crate) async fn drive<F: Flow>(&self, mut flow: F, mut tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+        let limits = self.lock().config().archive;
+        let mut answers = FuturesUnordered::new();
+        let mut running = Running { driver: self, jobs: BTreeMap::new() };
+        let mut cancelled = false;
+        loop {
+            // Before the step, so that nothing that happens during it is missed.
+            let moved = self.moved.listen();
+            if !cancelled && self.cancelled.load(Ordering::Relaxed) {
+                cancelled = true;
+                flow.cancel();
+            }
+            let until = match self.step(|cx| flow.poll(cx)) {
+                Step::Run(job) => {
+                    let id = job.id();
+                    let (answer, abort) = abortable(perform(self.surf.clone(), limits, job));
+                    running.jobs.insert(id, abort);
+                    answers.push(answer);
+                    continue;
+                }
+                Step::Abort(id) => {
+                    if let Some(abort) = running.jobs.remove(&id) {
+                        abort.abort();
+                    }
+                    continue;
+                }
+                Step::Note(event) => {
+                    tell(event);
+                    continue;
+                }
+                Step::Done(result) => return result,
+                Step::Wait(until) => until,
+            };
+            let timer = until.map_or_else(Timer::never, |time| Timer::at(self.epoch + time.since_epoch()));
+            let (mut timer, mut moved) = (pin!(FutureExt::fuse(timer)), pin!(FutureExt::fuse(moved)));
+            // Without anything running, there is nothing to wait for in there.
+            let mut answer = pin!(
+                async { if answers.is_empty() { std::future::pending().await } else { answers.next().await } }.fuse()
+            );
+            select_biased! {
+                answer = answer => {
+                    // An aborted job has no answer.
+                    if let Some(Ok(done)) = answer {
+                        running.jobs.remove(&done.id());
+                        // Nobody's answer belongs to a job that was aborted meanwhile.
+                        let _ = self.step(|cx| flow.handle(cx, done));
+                    }
+                }
+                _ = timer => {}
+                () = moved => {}
+            }
+        }
+    }
+
+    /// Asks every operation to wind down.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.moved.notify(usize::MAX);
+    }
+
+    /// One step of a flow with the session, after which those who wait for what changed are woken.
+    fn step<T>(&self, step: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        let mut session = self.lock();
+        let before = session.generation();
+        let result = step(&mut session.at(Time::from_epoch(self.epoch.elapsed())));
+        let moved = session.generation() != before;
+        drop(session);
+        if moved {
+            self.moved.notify(usize::MAX);
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Session> {
+        // A panic in a step is a bug of the core's; the other operations are still served.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

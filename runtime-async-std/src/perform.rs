@@ -1,0 +1,185 @@
+//! The work itself: one job, done once, answered once.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::time::{Duration, Instant};
+
+use async_std::future::timeout;
+use futures_util::{AsyncBufRead as _, FutureExt as _, select_biased};
+use http_client::http_types::{self, Method, Url};
+use registry_proto::Digester;
+use registry_proto::archive::{self, Archive};
+use registry_proto::job::{
+    Completion, Failure, FailureKind, FileRange, Job, More, Payload, Phase, Plan, Received, Timeouts,
+};
+use surf::Client as Surf;
+
+use crate::body::{self, Feed};
+use crate::connect::failure_of;
+use crate::disk::LocalDisk;
+
+/// What is read of a file at a time where nothing is sent.
+const BUFFER: usize = 256 << 10;
+
+/// Does a job. Its ticket is answered whatever happens, also if the work panics.
+pub(crate) async fn perform(surf: Surf, limits: archive::Limits, job: Job) -> Completion {
+    match job {
+        Job::Exchange(ticket, request, plan, timeouts) => {
+            let done = AssertUnwindSafe(exchange(&surf, request, plan, timeouts)).catch_unwind().await;
+            match done.unwrap_or_else(|_| Exchanged { result: Err(panicked()), sent: None }) {
+                Exchanged { result: Ok((head, body)), sent } => ticket.replied(head, body, sent),
+                Exchanged { result: Err(why), sent } => ticket.failed(why, sent),
+            }
+        }
+        Job::Index(ticket, path) => {
+            let reading = blocking(move || Archive::read(&LocalDisk, &path, &limits));
+            match reading.await {
+                Ok(Ok(archive)) => ticket.indexed(archive),
+                Ok(Err(why)) => ticket.refused(why),
+                Err(why) => ticket.failed(why),
+            }
+        }
+        Job::Hash(ticket, range) => match blocking(move || hash(range)).await {
+            Ok(Ok(digester)) => ticket.hashed(digester),
+            Ok(Err(why)) | Err(why) => ticket.failed(why),
+        },
+    }
+}
+
+/// Runs work that blocks on a thread for such work.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let work = move || std::panic::catch_unwind(AssertUnwindSafe(work));
+    async_std::task::spawn_blocking(work).await.map_err(|_| panicked())
+}
+
+fn panicked() -> Failure {
+    Failure::new(FailureKind::Panicked, "this is a bug")
+}
+
+fn hash(range: FileRange) -> Result<Digester, Failure> {
+    let file = std::fs::File::open(range.path())?;
+    range.read_from(file)?.hash_all(&mut vec![0; BUFFER])
+}
+
+struct Exchanged {
+    result: Result<(http::response::Parts, Received), Failure>,
+    sent: Option<Digester>,
+}
+
+async fn exchange(surf: &Surf, request: http::Request<Payload>, plan: Plan, timeouts: Timeouts) -> Exchanged {
+    let (head, payload) = request.into_parts();
+    let length = payload.len();
+    let (body, pump) = match payload {
+        Payload::Empty => (http_types::Body::empty(), None),
+        Payload::Bytes(bytes) => (http_types::Body::from_bytes(bytes.to_vec()), None),
+        Payload::File(range) => {
+            let (file, pump, feed) = body::start(range);
+            // 32-bit machines can't express a longer body in http-types.
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            (http_types::Body::from_reader(file, Some(length)), Some((pump, feed)))
+        }
+    };
+    let feed = pump.as_ref().map(|(_, feed)| feed.as_ref());
+    let mut result = match surf_request(&head, body) {
+        Ok(request) => reply(surf, request, plan, timeouts, feed, length).await,
+        Err(why) => Err(why),
+    };
+    let pumped = match pump {
+        Some((pump, _)) => Some(pump.stop().await),
+        None => None,
+    };
+    // What is wrong with the file is told apart from what became of the connection because of it.
+    let (sent, local) = pumped.map_or((None, None), |pumped| (pumped.digester, pumped.failure));
+    if let (Err(_), Some(local)) = (&result, local) {
+        result = Err(local);
+    }
+    Exchanged { result, sent }
+}
+
+fn surf_request(head: &http::request::Parts, body: http_types::Body) -> Result<surf::Request, Failure> {
+    let unusable = |why: &dyn std::fmt::Display| Failure::new(FailureKind::Protocol, why);
+    let method: Method = head.method.as_str().parse().map_err(|why| unusable(&why))?;
+    let url = Url::parse(&head.uri.to_string()).map_err(|why| unusable(&why))?;
+    let mut request = surf::Request::builder(method, url).body(body).build();
+    // Setting a body set a content type, too; only what the core said is sent.
+    request.remove_header("content-type");
+    for (name, value) in &head.headers {
+        let value = value.to_str().map_err(|why| unusable(&why))?;
+        request.append_header(name.as_str(), value);
+    }
+    Ok(request)
+}
+
+async fn reply(
+    surf: &Surf,
+    request: surf::Request,
+    plan: Plan,
+    timeouts: Timeouts,
+    feed: Option<&Feed>,
+    length: u64,
+) -> Result<(http::response::Parts, Received), Failure> {
+    let mut sending = pin!(surf.send(request).fuse());
+    let mut stalled = pin!(stalled(feed, length, timeouts).fuse());
+    let mut response = select_biased! {
+        response = sending => response.map_err(|why| failure_of_surf(&why))?,
+        phase = stalled => return Err(Failure::new(FailureKind::Timeout(phase), "")),
+    };
+    let head: Option<http::response::Parts> = {
+        let response: &mut http_types::Response = response.as_mut();
+        response.ext_mut().remove()
+    };
+    let head = head.ok_or_else(|| Failure::new(FailureKind::Panicked, "a transport without heads"))?;
+    let mut incoming = plan.sink(&head);
+    let mut body = response.take_body();
+    loop {
+        let more = {
+            let next = std::future::poll_fn(|cx| {
+                // The piece is taken where it lies: what can be kept of it is copied once, into the reply.
+                Pin::new(&mut body).poll_fill_buf(cx).map(|piece| {
+                    piece.map(|piece| {
+                        (piece.len(), if piece.is_empty() { Ok(More::Wanted) } else { incoming.feed(piece) })
+                    })
+                })
+            });
+            match timeout(timeouts.idle, next).await {
+                Err(_) => return Err(Failure::new(FailureKind::Timeout(Phase::Body), "")),
+                Ok(Err(why)) => return Err(failure_of(&why, FailureKind::Cut)),
+                Ok(Ok((0, _))) => break,
+                Ok(Ok((taken, fed))) => {
+                    Pin::new(&mut body).consume(taken);
+                    fed?
+                }
+            }
+        };
+        if more == More::Unwanted {
+            break; // dropping the body closes the connection
+        }
+    }
+    Ok((head, incoming.finish()))
+}
+
+/// surf's errors are text, but for the one that our transport put inside.
+fn failure_of_surf(why: &surf::Error) -> Failure {
+    why.downcast_ref::<Failure>().cloned().unwrap_or_else(|| Failure::new(FailureKind::Cut, why))
+}
+
+/// Resolves when the request has made no progress for too long. An upload as a whole may take as long as it likes.
+async fn stalled(feed: Option<&Feed>, length: u64, timeouts: Timeouts) -> Phase {
+    // Connecting has its own limit, which comes out of the connector.
+    let mut quiet_since = Instant::now() + timeouts.connect.min(Duration::from_secs(1));
+    let mut seen = 0;
+    loop {
+        let moved = feed.map_or(0, Feed::moved);
+        if moved != seen || feed.is_some_and(Feed::waits_for_file) {
+            (seen, quiet_since) = (moved, Instant::now());
+        }
+        // Bodies in memory are handed over at once.
+        let sent = feed.is_none() || moved >= length;
+        let (phase, limit) = if sent { (Phase::Head, timeouts.head) } else { (Phase::Body, timeouts.idle) };
+        let quiet = Instant::now().saturating_duration_since(quiet_since);
+        if quiet >= limit {
+            return phase;
+        }
+        async_std::task::sleep((limit - quiet).min(limit / 4).max(Duration::from_millis(5))).await;
+    }
+}

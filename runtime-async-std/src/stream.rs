@@ -1,0 +1,144 @@
+//! Sockets of async-std as hyper wants them.
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use async_std::net::TcpStream;
+use futures_rustls::client::TlsStream;
+use futures_util::{AsyncRead, AsyncWrite};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+
+/// What is read from a socket at a time.
+const SCRATCH: usize = 64 << 10;
+
+/// A socket that stays readable when it can't be written to any more.
+///
+/// A registry that refuses an upload (401, 413) answers and closes while the body is still on its way. The kernel keeps
+/// what has been received readable after a reset: so errors of writing are swallowed, and reading tells how it ended.
+/// Without this, half of such answers are lost to "broken pipe".
+#[derive(Debug)]
+pub(crate) struct Early {
+    stream: TcpStream,
+    dead: bool,
+}
+
+impl Early {
+    pub(crate) const fn new(stream: TcpStream) -> Self {
+        Self { stream, dead: false }
+    }
+}
+
+impl AsyncRead for Early {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_read(cx, to)
+    }
+}
+
+impl AsyncWrite for Early {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.dead {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        match ready!(Pin::new(&mut self.stream).poll_write(cx, bytes)) {
+            Err(why) if matches!(why.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                self.dead = true;
+                Poll::Ready(Ok(bytes.len()))
+            }
+            written => Poll::Ready(written),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+/// A connection for hyper, with the place it takes among its host's.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    io: Io,
+    scratch: Vec<u8>,
+    _place: Place,
+}
+
+/// Gives a place back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(pub(crate) std::sync::Arc<async_channel::Receiver<()>>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Each place is a message in the channel; taking it out makes room for the next.
+        let _ = self.0.try_recv();
+    }
+}
+
+#[derive(Debug)]
+enum Io {
+    Plain(Early),
+    Tls(Box<TlsStream<Early>>),
+}
+
+impl Conn {
+    pub(crate) fn plain(stream: Early, place: Place) -> Self {
+        Self { io: Io::Plain(stream), scratch: Vec::new(), _place: place }
+    }
+
+    pub(crate) fn tls(stream: TlsStream<Early>, place: Place) -> Self {
+        Self { io: Io::Tls(Box::new(stream)), scratch: Vec::new(), _place: place }
+    }
+}
+
+impl Connection for Conn {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new();
+        match &self.io {
+            Io::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
+            _ => connected,
+        }
+    }
+}
+
+impl Read for Conn {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut to: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        // hyper lends memory that is not initialised, async-std wants it to be; without `unsafe` that takes a copy.
+        let this = self.get_mut();
+        this.scratch.resize(SCRATCH, 0);
+        let room = to.remaining().min(SCRATCH);
+        let scratch = &mut this.scratch[..room];
+        let got = ready!(match &mut this.io {
+            Io::Plain(stream) => Pin::new(stream).poll_read(cx, scratch),
+            Io::Tls(stream) => Pin::new(stream).poll_read(cx, scratch),
+        })?;
+        to.put_slice(&scratch[..got]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Conn {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().io {
+            Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(stream) => Pin::new(stream).poll_close(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_close(cx),
+        }
+    }
+}
