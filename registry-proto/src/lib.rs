@@ -1,6 +1,30 @@
 //! Docker Registry HTTP API V2 and OCI distribution, as pure state machines.
+//!
+//! This crate decides everything that there is to decide about moving container images (which request, with which token,
+//! when to retry, at which offset, what a reply means) and does nothing itself: no sockets, files, threads or clocks.
+//! A [`Flow`] describes [`Job`](job::Job)s, a driver does them and hands back the answers. Three drivers exist, for tokio
+//! with hyper, async-std with surf, and plain threads with ureq; a fourth is a loop of twenty lines.
+//!
+//! | layer | what lives there |
+//! | --- | --- |
+//! | [`flow`] | operations: [`Push`](flow::Push) and what it is made of |
+//! | [`session`] | what concurrent operations share: tokens, pace, what is known to exist |
+//! | `endpoint` | one request and its reply, without state |
+//! | [`archive`] | `docker save` tars, OCI archives and OCI layout folders, read in place |
+//! | [`spec`] | values, parsed once |
+//!
+//! Each imports only those below it. [`job`], [`Time`], [`Digester`], [`Error`] and [`Event`] are the words that they speak.
 
 pub mod archive;
+mod digester;
+mod endpoint;
+mod error;
+mod event;
+pub mod flow;
+pub mod job;
+mod rng;
+mod secret;
+pub mod session;
 pub mod spec;
 #[cfg(feature = "testing")]
 pub mod testing;
