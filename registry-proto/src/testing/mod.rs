@@ -1,1 +1,5 @@
-//! An in-memory registry and a simulator, for tests.
+//! For tests, ours and yours: an in-memory [registry](registry::Registry) as a pure value, and a seeded
+//! [simulation](simulation::Simulation) that runs any flow against it under virtual time.
+
+pub mod registry;
+pub mod simulation;

@@ -1,0 +1,401 @@
+//! Runs flows against the in-memory registry under virtual time, with seeded faults.
+//!
+//! Nothing here takes real time or depends on anything but the seed: a run that fails is the same run whenever its seed is
+//! given again. What a driver may expect of a flow is checked on the way, and a violation is a panic:
+//!
+//! - no job is numbered twice, and none is under way when the flow is done;
+//! - a flow never waits for nothing, and never spins;
+//! - no more jobs are under way than the configuration allows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Cursor;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::archive::make::MemoryDisk;
+use crate::archive::{Archive, Disk, Opened};
+use crate::job::{
+    Completion, Failure, FailureKind, FileRange, Job, JobId, More, Payload, Phase, Plan, Received, Ticket, kind,
+};
+use crate::rng::Rng;
+use crate::testing::registry::Registry;
+use crate::{Digester, Error, Event, Flow, Session, Step, Time};
+
+/// How many steps a flow may take before it counts as running in circles.
+const MOST_STEPS: u64 = 2_000_000;
+/// How often in a row a flow may ask to be polled again at once.
+const MOST_SPINS: u32 = 100;
+
+/// A world for flows: a registry, a disk, a clock, and a share of misfortune.
+///
+/// ```
+/// use registry_proto::archive::make;
+/// use registry_proto::flow::Pinging;
+/// use registry_proto::testing::registry::{Profile, Registry};
+/// use registry_proto::testing::simulation::Simulation;
+/// use registry_proto::{Config, Session};
+///
+/// let mut session = Session::new(Config::default(), 1);
+/// let registry = Registry::new(Profile::distribution_3());
+/// let mut world = Simulation::new(1, registry, make::MemoryDisk::default());
+/// let ran = world.run(&mut session, Pinging::new("localhost:5000".parse()?));
+/// assert!(ran.result.is_ok());
+/// assert_eq!(ran.requests[0].line, "GET http://localhost:5000/v2/");
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
+#[derive(Debug)]
+pub struct Simulation {
+    registry: Registry,
+    disk: MemoryDisk,
+    faults: Faults,
+    rng: Rng,
+    now: Time,
+    numbers: BTreeSet<JobId>,
+}
+
+/// Which misfortunes happen, and how often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Faults {
+    /// Of a thousand requests, how many go wrong: refused, cut, stalled, answered with 429 or 5xx, or their reply lost.
+    pub requests: u64,
+    /// Of a thousand requests, before how many every upload session vanishes.
+    pub lost_sessions: u64,
+    /// Of a thousand requests, before how many every token is revoked.
+    pub revoked_tokens: u64,
+    /// Of a thousand requests with a body from a file, how many lose the digester ("the HTTP stack kept it").
+    pub lost_digesters: u64,
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Ran<T> {
+    /// What the flow yielded.
+    pub result: Result<T, Error>,
+    /// What it told on the way.
+    pub events: Vec<Event>,
+    /// What it asked, in the order in which the registry saw it (or did not).
+    pub requests: Vec<Asked>,
+    /// How long it took, in virtual time.
+    pub took: Duration,
+    /// How many jobs were under way at most.
+    pub most_at_once: usize,
+}
+
+/// One request of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Method and URL.
+    pub line: String,
+    /// The reply's status; `None` if none arrived.
+    pub status: Option<StatusCode>,
+    /// The reply's body, if it was a refusal.
+    pub refusal: Bytes,
+    /// How many bytes of body the registry got.
+    pub got: u64,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Fine,
+    Refused,
+    Cut,
+    Stalled,
+    ReplyLost,
+    Answered(u16),
+}
+
+impl Simulation {
+    /// A world without misfortune.
+    pub fn new(seed: u64, registry: Registry, disk: MemoryDisk) -> Self {
+        let rng = Rng::new(seed);
+        Self { registry, disk, faults: Faults::default(), rng, now: Time::ZERO, numbers: BTreeSet::new() }
+    }
+
+    /// With these misfortunes.
+    #[must_use]
+    pub const fn with_faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// The registry as it is now.
+    pub const fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// Runs a flow to its end.
+    ///
+    /// # Panics
+    /// When the flow breaks the contract with its driver.
+    pub fn run<F: Flow>(&mut self, session: &mut Session, flow: F) -> Ran<F::Output> {
+        self.run_until(session, flow, u64::MAX).unwrap_or_else(|_| unreachable!("it never comes to that many jobs"))
+    }
+
+    /// As [`run`](Self::run), but drops the flow when it starts its `kill_at`-th job, like a process that is killed. `Err`: it
+    /// was.
+    ///
+    /// # Errors
+    /// The requests made until then.
+    ///
+    /// # Panics
+    /// When the flow breaks the contract with its driver.
+    pub fn run_until<F: Flow>(
+        &mut self,
+        session: &mut Session,
+        mut flow: F,
+        kill_at: u64,
+    ) -> Result<Ran<F::Output>, Vec<Asked>> {
+        let began = self.now;
+        let mut events = Vec::new();
+        let mut requests = Vec::new();
+        // Jobs by the time when they will be answered; the number keeps those of one moment apart.
+        let mut under_way: BTreeMap<(Time, JobId), Job> = BTreeMap::new();
+        let (mut most_at_once, mut started, mut spins) = (0, 0, 0);
+        for _ in 0..MOST_STEPS {
+            match flow.poll(&mut session.at(self.now)) {
+                Step::Run(job) => {
+                    started += 1;
+                    let id = job.id();
+                    assert!(self.numbers.insert(id), "job {id} was numbered twice");
+                    if started >= kill_at {
+                        self.kill(under_way.into_values(), &mut requests);
+                        session.abandon(self.numbers.iter().copied());
+                        return Err(requests);
+                    }
+                    let latency = Duration::from_micros(200 + self.rng.below(20_000));
+                    under_way.insert((self.now + latency, id), job);
+                    most_at_once = most_at_once.max(under_way.len());
+                }
+                Step::Abort(id) => {
+                    let key = under_way.keys().find(|(_, running)| *running == id).copied();
+                    let job = key.and_then(|key| under_way.remove(&key));
+                    self.kill(job.into_iter(), &mut requests);
+                }
+                Step::Note(event) => events.push(event),
+                Step::Done(result) => {
+                    assert!(under_way.is_empty(), "the flow is done, but {} jobs are under way", under_way.len());
+                    let took = self.now.since(began);
+                    return Ok(Ran { result, events, requests, took, most_at_once });
+                }
+                Step::Wait(until) => {
+                    let next = under_way.keys().next().copied();
+                    assert!(until.is_some() || next.is_some(), "the flow waits for nothing");
+                    match (next, until) {
+                        (Some(key), until) if until.is_none_or(|until| key.0 <= until) => {
+                            let job = under_way.remove(&key).expect("its key was just found");
+                            (self.now, spins) = (self.now.max(key.0), 0);
+                            let done = self.perform(job, &mut requests);
+                            // Nobody's answer belongs to a job that was aborted meanwhile.
+                            let _ = flow.handle(&mut session.at(self.now), done);
+                        }
+                        (_, until) => {
+                            let until = until.expect("one of the two is there");
+                            spins = if until > self.now { 0 } else { spins + 1 };
+                            assert!(spins < MOST_SPINS, "the flow asks again and again to be polled at once");
+                            self.now = self.now.max(until);
+                        }
+                    }
+                    self.registry.advance(self.now.since_epoch());
+                }
+            }
+        }
+        panic!("the flow runs in circles: {} requests so far", requests.len());
+    }
+
+    /// What the registry notices of jobs whose client is gone: nothing, or the beginning of a request.
+    fn kill(&mut self, jobs: impl Iterator<Item = Job>, requests: &mut Vec<Asked>) {
+        for job in jobs {
+            if let Job::Exchange(_, request, ..) = job {
+                let (head, payload) = request.into_parts();
+                let body = self.body(payload).0.unwrap_or_default();
+                if !body.is_empty() {
+                    let got = body.slice(..self.below(body.len()));
+                    requests.push(asked(&head, None, got.len()));
+                    self.registry.cut(&head, got);
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, job: Job, requests: &mut Vec<Asked>) -> Completion {
+        match job {
+            Job::Exchange(ticket, request, plan, _) => self.exchange(ticket, request, plan, requests),
+            Job::Index(ticket, path) => match Archive::read(&self.disk, &path, &crate::archive::Limits::default()) {
+                Ok(archive) => ticket.indexed(archive),
+                Err(why) => ticket.refused(why),
+            },
+            Job::Hash(ticket, range) => match self.read(range) {
+                (Ok(_), Some(digester)) => ticket.hashed(digester),
+                (Err(why), _) => ticket.failed(why),
+                (Ok(_), None) => ticket.failed(Failure::new(FailureKind::Source, "no digester")),
+            },
+        }
+    }
+
+    fn exchange(
+        &mut self,
+        ticket: Ticket<kind::Exchange>,
+        request: http::Request<Payload>,
+        plan: Plan,
+        requests: &mut Vec<Asked>,
+    ) -> Completion {
+        let (head, payload) = request.into_parts();
+        if self.happens(self.faults.lost_sessions) {
+            self.registry.lose_uploads();
+        }
+        if self.happens(self.faults.revoked_tokens) {
+            self.registry.revoke_tokens();
+        }
+        let fate = self.fate();
+        if fate == Fate::Refused {
+            requests.push(asked(&head, None, 0));
+            return ticket.failed(Failure::new(FailureKind::Connect, "refused"), None);
+        }
+        let before = match &payload {
+            Payload::File(range) => Some(range.clone()),
+            _ => None,
+        };
+        let (body, mut sent) = self.body(payload);
+        let body = match body {
+            Ok(body) => body,
+            Err(why) => {
+                // The body broke off by our own doing; the registry has what came before.
+                requests.push(asked(&head, None, 0));
+                self.registry.cut(&head, Bytes::new());
+                return ticket.failed(why, sent);
+            }
+        };
+        if self.happens(self.faults.lost_digesters) {
+            sent = None;
+        }
+        let cut = |why| Failure::new(why, "simulated");
+        match fate {
+            Fate::Answered(status) => {
+                requests.push(asked(&head, StatusCode::from_u16(status).ok(), 0));
+                let mut reply = Response::new(Bytes::new());
+                *reply.status_mut() = StatusCode::from_u16(status).expect("statuses are picked from a list");
+                if matches!(status, 429 | 503) && self.happens(500) {
+                    let pause = self.below(4);
+                    reply.headers_mut().insert("retry-after", HeaderValue::from(pause as u64));
+                }
+                // Whoever answers early has read nothing of the body.
+                reply_with(ticket, reply, plan, None)
+            }
+            Fate::Cut | Fate::Stalled if !body.is_empty() => {
+                let got = body.slice(..self.below(body.len()));
+                requests.push(asked(&head, None, got.len()));
+                // The client has hashed at least what the registry got, and maybe more.
+                let hashed = got.len() + self.below(body.len() - got.len() + 1);
+                let part = before.filter(|_| sent.is_some()).map(|range| self.read_part(range, hashed));
+                self.registry.cut(&head, got);
+                let why = if fate == Fate::Cut { FailureKind::Cut } else { FailureKind::Timeout(Phase::Body) };
+                ticket.failed(cut(why), part.flatten())
+            }
+            Fate::Fine | Fate::Cut | Fate::Stalled | Fate::ReplyLost | Fate::Refused => {
+                let length = body.len();
+                let reply = self.registry.handle(&head, body);
+                let lost = fate != Fate::Fine;
+                let mut told = asked(&head, (!lost).then(|| reply.status()), length);
+                if !lost && reply.status().is_client_error() {
+                    told.refusal = reply.body().clone();
+                }
+                requests.push(told);
+                match fate {
+                    Fate::Stalled => ticket.failed(cut(FailureKind::Timeout(Phase::Head)), sent),
+                    _ if lost => ticket.failed(cut(FailureKind::Cut), sent),
+                    _ => reply_with(ticket, reply, plan, sent),
+                }
+            }
+        }
+    }
+
+    fn fate(&mut self) -> Fate {
+        if !self.happens(self.faults.requests) {
+            return Fate::Fine;
+        }
+        match self.below(6) {
+            0 => Fate::Refused,
+            1 => Fate::Stalled,
+            2 => Fate::ReplyLost,
+            3 => Fate::Answered([429, 500, 502, 503][self.below(4)]),
+            _ => Fate::Cut,
+        }
+    }
+
+    /// The whole body, read the way drivers read it.
+    fn body(&mut self, payload: Payload) -> (Result<Bytes, Failure>, Option<Digester>) {
+        match payload {
+            Payload::Empty => (Ok(Bytes::new()), None),
+            Payload::Bytes(bytes) => (Ok(bytes), None),
+            Payload::File(range) => self.read(range),
+        }
+    }
+
+    fn read(&mut self, range: FileRange) -> (Result<Bytes, Failure>, Option<Digester>) {
+        let length = usize::try_from(range.len()).unwrap_or(usize::MAX);
+        let mut outgoing = match self.open(&range).and_then(|file| range.read_from(file)) {
+            Ok(outgoing) => outgoing,
+            Err(why) => return (Err(why), None),
+        };
+        let mut all = BytesMut::with_capacity(length);
+        loop {
+            let size = 1 + self.below(length.max(1));
+            match outgoing.piece(size) {
+                Ok(Some(piece)) => all.extend_from_slice(&piece),
+                Ok(None) => return (Ok(all.freeze()), Some(outgoing.into_digester())),
+                Err(why) => return (Err(why), Some(outgoing.into_digester())),
+            }
+        }
+    }
+
+    /// The digester after the first `length` bytes.
+    fn read_part(&mut self, range: FileRange, length: usize) -> Option<Digester> {
+        let mut outgoing = range.clone().read_from(self.open(&range).ok()?).ok()?;
+        if length > 0 {
+            outgoing.piece(length).ok()?;
+        }
+        Some(outgoing.into_digester())
+    }
+
+    fn open(&self, range: &FileRange) -> Result<Cursor<Bytes>, Failure> {
+        match self.disk.open(range.path())? {
+            Opened::File { file, .. } => Ok(file),
+            Opened::Folder => Err(Failure::new(FailureKind::Source, "it is a folder")),
+        }
+    }
+
+    fn happens(&mut self, per_mille: u64) -> bool {
+        per_mille > 0 && self.rng.below(1000) < per_mille
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.rng.below(bound as u64)).expect("it is below a usize")
+    }
+}
+
+fn asked(head: &http::request::Parts, status: Option<StatusCode>, got: usize) -> Asked {
+    Asked { line: format!("{} {}", head.method, head.uri), status, refusal: Bytes::new(), got: got as u64 }
+}
+
+fn reply_with(
+    ticket: Ticket<kind::Exchange>,
+    reply: Response<Bytes>,
+    plan: Plan,
+    sent: Option<Digester>,
+) -> Completion {
+    let (head, body) = reply.into_parts();
+    let mut incoming = plan.sink(&head);
+    for piece in body.chunks(7) {
+        match incoming.feed(piece) {
+            Ok(More::Wanted) => {}
+            Ok(More::Unwanted) => break,
+            Err(why) => return ticket.failed(why, sent),
+        }
+    }
+    let received: Received = incoming.finish();
+    ticket.replied(head, received, sent)
+}

@@ -1,0 +1,72 @@
+//! The core stays pure: neither its sources nor its dependencies know sockets, files, threads, clocks or a runtime.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn core() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root").join("registry-proto")
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The code of a file: comments may well say what the code must not do.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.split("//").next().unwrap_or_default()));
+    lines.filter(|(_, line)| !line.trim().is_empty())
+}
+
+#[test]
+fn sources_name_nothing_of_the_world() {
+    let banned = [
+        "std::fs", "std::net::Tcp", "std::net::Udp", "std::net::ToSocketAddrs", "std::thread", "std::process", "std::env",
+        "Instant::now", "SystemTime", "std::os", "tokio", "async_std", "smol", "hyper", "surf", "ureq", "Mutex", "RwLock",
+        "Condvar", "mpsc", "thread_local", "HashMap", "HashSet", "RandomState", "unsafe", "println!", "eprintln!",
+    ];
+    let mut files = Vec::new();
+    sources(&core().join("src"), &mut files);
+    assert!(files.len() > 40, "the core's sources were not found");
+    let mut found = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for (line, code) in code(&text) {
+            // `env!` is the compiler's, and the crate's version is known to it.
+            for word in banned.iter().filter(|word| code.contains(**word)) {
+                found.push(format!("{}:{line}: {word}", file.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "the core is pure, but names:\n{}", found.join("\n"));
+}
+
+#[test]
+fn dependencies_are_values_only() {
+    let allowed = [
+        // named in Cargo.toml
+        "base64", "bytes", "http", "serde", "serde_json", "sha2", "tar", "thiserror",
+        // what these need
+        "block-buffer", "cfg-if", "const-oid", "cpufeatures", "crypto-common", "digest", "filetime", "hybrid-array", "itoa",
+        "libc", "memchr", "serde_core", "serde_derive", "thiserror-impl", "proc-macro2", "quote", "syn", "typenum",
+        "unicode-ident", "zmij", "registry-proto",
+    ];
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "-p", "registry-proto", "-e", "normal", "--all-features", "--prefix", "none", "--format", "{p}"])
+        .current_dir(core())
+        .output()
+        .expect("cargo runs this test, so it is there");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8_lossy(&tree.stdout);
+    let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains(&"http"), "the tree was not read: {tree}");
+    let strangers: Vec<&&str> = names.iter().filter(|name| !name.is_empty() && !allowed.contains(name)).collect();
+    assert!(strangers.is_empty(), "new dependencies of the core, to be thought about: {strangers:?}");
+}
