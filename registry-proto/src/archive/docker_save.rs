@@ -29,13 +29,15 @@ pub(super) fn items(reading: &Reading<'_>, files: &mut impl Files) -> Result<Vec
     let bytes = files.read_whole(&place, reading.limits.index)?;
     let items: Vec<Item> = serde_json::from_slice(&bytes)
         .map_err(|why| ArchiveFault::json(MANIFEST, format!("is not the list that `docker save` writes: {why}")))?;
+    let too_large = |what: &str, limit: usize, unit| {
+        Err(ArchiveFault::TooLarge { what: what.to_owned(), limit: limit as u64, unit })
+    };
     match items.len() {
         0 => Err(ArchiveFault::json(MANIFEST, "is a list of 0 images; save an image with `docker save NAME`")),
-        n if n > reading.limits.images => Err(ArchiveFault::TooLarge {
-            what: "the list in manifest.json".into(),
-            limit: reading.limits.images as u64,
-            unit: "images",
-        }),
+        n if n > reading.limits.images => too_large("the list in manifest.json", reading.limits.images, "images"),
+        _ if items.iter().any(|item| item.tags.as_ref().map_or(0, Vec::len) > reading.limits.tags) => {
+            too_large("a list of RepoTags in manifest.json", reading.limits.tags, "names")
+        }
         _ => Ok(items),
     }
 }

@@ -22,6 +22,8 @@ pub struct Limits {
     pub documents: usize,
     /// Images in one archive.
     pub images: usize,
+    /// Names of one image in `manifest.json`.
+    pub tags: usize,
     /// Layers of one image.
     pub layers: usize,
     /// Links followed from one name to a file.
@@ -43,6 +45,7 @@ impl Default for Limits {
             config: 8 * MIB,
             documents: 128 * MIB,
             images: 4096,
+            tags: 512,
             layers: 4096,
             links: 8,
             depth: 4,

@@ -284,7 +284,7 @@ impl<F: Read + Seek> Walker<'_, F> {
     }
 
     fn long_name(&mut self, record: &Record) -> Result<Vec<u8>, ArchiveFault> {
-        let mut name = self.body(record, self.limits.name + 1)?;
+        let mut name = self.body(record, self.limits.name.saturating_add(1))?;
         name.truncate(name.iter().position(|b| *b == 0).unwrap_or(name.len()));
         Ok(name)
     }

@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn pax_records_are_cut_by_their_length() {
-        let pax = Pax::parse(b"20 SCHILY.xattr.a=\n\n\n9 path=x\n9 size=7\n").map_err(|e| e.to_string());
+        let pax = Pax::parse(b"21 SCHILY.xattr.a=\n\n\n9 path=x\n9 size=7\n").map_err(|e| e.to_string());
         let pax = pax.unwrap();
         assert_eq!((pax.path.as_deref(), pax.size), (Some(&b"x"[..]), Some(7)));
         for bad in [
