@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -229,7 +229,7 @@ fn archive(dice: &mut Dice, images: &[SampleImage]) -> (BTreeMap<PathBuf, Bytes>
         0 => make::docker_save_legacy(images),
         1 => make::docker_save_oci(images),
         2 => make::oci_archive(images),
-        _ => return (make::oci_folder(Path::new("archive"), images), path),
+        _ => return (MemoryDisk::folder(&path, make::oci_folder(images)).0, path),
     };
     (BTreeMap::from([(path.clone(), tar)]), path)
 }

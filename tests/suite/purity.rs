@@ -28,9 +28,33 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 #[test]
 fn sources_name_nothing_of_the_world() {
     let banned = [
-        "std::fs", "std::net::Tcp", "std::net::Udp", "std::net::ToSocketAddrs", "std::thread", "std::process", "std::env",
-        "Instant::now", "SystemTime", "std::os", "tokio", "async_std", "smol", "hyper", "surf", "ureq", "Mutex", "RwLock",
-        "Condvar", "mpsc", "thread_local", "HashMap", "HashSet", "RandomState", "unsafe", "println!", "eprintln!",
+        "std::fs",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "std::net::ToSocketAddrs",
+        "std::thread",
+        "std::process",
+        "std::env",
+        "Instant::now",
+        "SystemTime",
+        "std::os",
+        "tokio",
+        "async_std",
+        "smol",
+        "hyper",
+        "surf",
+        "ureq",
+        "Mutex",
+        "RwLock",
+        "Condvar",
+        "mpsc",
+        "thread_local",
+        "HashMap",
+        "HashSet",
+        "RandomState",
+        "unsafe",
+        "println!",
+        "eprintln!",
     ];
     let mut files = Vec::new();
     sources(&core().join("src"), &mut files);
@@ -52,11 +76,36 @@ fn sources_name_nothing_of_the_world() {
 fn dependencies_are_values_only() {
     let allowed = [
         // named in Cargo.toml
-        "base64", "bytes", "http", "serde", "serde_json", "sha2", "tar", "thiserror",
+        "base64",
+        "bytes",
+        "http",
+        "serde",
+        "serde_json",
+        "sha2",
+        "tar",
+        "thiserror",
         // what these need
-        "block-buffer", "cfg-if", "const-oid", "cpufeatures", "crypto-common", "digest", "filetime", "hybrid-array", "itoa",
-        "libc", "memchr", "serde_core", "serde_derive", "thiserror-impl", "proc-macro2", "quote", "syn", "typenum",
-        "unicode-ident", "zmij", "registry-proto",
+        "block-buffer",
+        "cfg-if",
+        "const-oid",
+        "cpufeatures",
+        "crypto-common",
+        "digest",
+        "filetime",
+        "hybrid-array",
+        "itoa",
+        "libc",
+        "memchr",
+        "serde_core",
+        "serde_derive",
+        "thiserror-impl",
+        "proc-macro2",
+        "quote",
+        "syn",
+        "typenum",
+        "unicode-ident",
+        "zmij",
+        "registry-proto",
     ];
     let tree = Command::new(env!("CARGO"))
         .args(["tree", "-p", "registry-proto", "-e", "normal", "--all-features", "--prefix", "none", "--format", "{p}"])

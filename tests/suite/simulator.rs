@@ -115,7 +115,8 @@ fn a_second_push_asks_for_the_manifest_and_nothing_else() {
         let again = world.run(&mut scenario.session(), scenario.push());
         again.result.unwrap();
         for request in &again.requests {
-            let harmless = request.line.contains("/token") || request.line.starts_with("HEAD") && request.line.contains("/manifests/");
+            let harmless = request.line.contains("/token")
+                || request.line.starts_with("HEAD") && request.line.contains("/manifests/");
             assert!(harmless, "seed {seed}: {}", request.line);
         }
     }

@@ -1,0 +1,87 @@
+//! Debian's `docker-registry` on a free port, and `skopeo` as a witness.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A real registry with storage of its own. It ends, and its storage goes, when it is dropped.
+#[derive(Debug)]
+pub struct DockerRegistry {
+    process: Child,
+    port: u16,
+    _storage: TempDir,
+}
+
+impl DockerRegistry {
+    /// Starts one and waits until it answers.
+    ///
+    /// # Panics
+    /// When `docker-registry` is not installed (`bash .ci/test` installs it) or does not come up.
+    pub fn start() -> Self {
+        let storage = TempDir::new().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = storage.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            storage.path().join("data").display()
+        );
+        fs::write(&config, text).unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker-registry is installed: `bash .ci/test` does that");
+        let registry = Self { process, port, _storage: storage };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "docker-registry does not come up");
+            sleep(Duration::from_millis(20));
+        }
+        registry
+    }
+
+    /// Its address, as references name it.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Runs `skopeo` and yields what it prints.
+///
+/// # Panics
+/// When it fails.
+pub fn skopeo(arguments: &[&str]) -> Vec<u8> {
+    let ran = Command::new("skopeo").args(arguments).output().expect("skopeo is installed: `bash .ci/test` does that");
+    assert!(ran.status.success(), "skopeo {arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    ran.stdout
+}
+
+/// The manifest that `skopeo` reads from a registry: its bytes.
+pub fn raw_manifest(reference: &str) -> Vec<u8> {
+    skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")])
+}
+
+/// Lets `skopeo` read a whole image, every blob checked against its digest, into an OCI folder.
+pub fn copy_out(reference: &str, to: &Path) {
+    skopeo(&[
+        "copy",
+        "-q",
+        "--src-tls-verify=false",
+        &format!("docker://{reference}"),
+        &format!("oci:{}:out", to.display()),
+    ]);
+}

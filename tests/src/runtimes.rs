@@ -1,0 +1,72 @@
+//! The three runtimes by name, so that one test runs on each.
+
+use std::fmt;
+
+use registry_proto::{Config, Error, Event, Flow};
+
+/// One of the drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// tokio and hyper.
+    Tokio,
+    /// async-std and surf.
+    AsyncStd,
+    /// Threads and ureq.
+    Blocking,
+}
+
+impl Runtime {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tokio, Self::AsyncStd, Self::Blocking];
+
+    /// Runs a flow on a new client with this configuration.
+    ///
+    /// # Errors
+    /// The flow's.
+    pub fn run<F: Flow>(self, config: Config, flow: F) -> Result<F::Output, Error> {
+        self.run_with(config, flow, |_| {})
+    }
+
+    /// Runs a flow on a new client with this configuration, and tells what happens on the way.
+    ///
+    /// # Errors
+    /// The flow's.
+    ///
+    /// # Panics
+    /// When the runtime can't be started.
+    pub fn run_with<F: Flow>(self, config: Config, flow: F, tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+        match self {
+            Self::Tokio => {
+                let runtime =
+                    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+                runtime.block_on(async {
+                    registry_tokio::Client::builder().config(config).seed(1).build()?.run_with(flow, tell).await
+                })
+            }
+            Self::AsyncStd => async_std::task::block_on(async {
+                registry_async_std::Client::builder().config(config).seed(1).build()?.run_with(flow, tell).await
+            }),
+            Self::Blocking => registry_blocking::Client::builder().config(config).seed(1).build()?.run_with(flow, tell),
+        }
+    }
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tokio => "tokio",
+            Self::AsyncStd => "async-std",
+            Self::Blocking => "blocking",
+        })
+    }
+}
+
+/// Makes a test for each runtime out of functions that take one: `on_all_runtimes!(a, b)` gives `tokio::a`, `blocking::b` …
+#[macro_export]
+macro_rules! on_all_runtimes {
+    ($($test:ident),* $(,)?) => {
+        mod tokio { $(#[test] fn $test() { super::$test($crate::runtimes::Runtime::Tokio); })* }
+        mod async_std { $(#[test] fn $test() { super::$test($crate::runtimes::Runtime::AsyncStd); })* }
+        mod blocking { $(#[test] fn $test() { super::$test($crate::runtimes::Runtime::Blocking); })* }
+    };
+}
