@@ -4,4 +4,4 @@
 
 pub mod docker_registry;
 pub mod runtimes;
-//pub mod scenario;
+pub mod scenario;
