@@ -17,21 +17,39 @@
 //!
 //! How it behaves where registries differ is its [`Profile`]; what it went through is its [`Ledger`].
 
+mod auth;
+mod blobs;
+mod call;
 mod ledger;
+mod lists;
+mod manifests;
+mod negotiate;
 mod profile;
+mod query;
+mod reply;
+mod route;
+mod session;
 mod store;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::LOCATION;
 use http::request::Parts;
+use http::{Method, StatusCode};
 
-use crate::spec::{Digest, Manifest, ManifestError};
+use crate::spec::{Digest, Manifest, ManifestError, RepositoryName};
 
 pub use ledger::{EarlyManifest, Ledger, Mismatch, Outcome, SessionRecord};
 pub use profile::{Auth, LocationStyle, Mount, Profile, RangeDialect, StaleState, Support};
 
+use auth::Tokens;
+use call::Call;
+use reply::{Refusal, With as _};
+use route::Route;
+use session::Session;
 use store::{Content, Repository};
 
 /// A registry that lives in memory.
@@ -39,6 +57,10 @@ use store::{Content, Repository};
 pub struct Registry {
     profile: Profile,
     repositories: BTreeMap<String, Repository>,
+    uploads: BTreeMap<String, Session>,
+    /// How many uploads were ever opened.
+    opened: u64,
+    tokens: Tokens,
     ledger: Ledger,
     now: Duration,
 }
@@ -46,7 +68,15 @@ pub struct Registry {
 impl Registry {
     /// An empty registry.
     pub fn new(profile: Profile) -> Self {
-        Self { profile, repositories: BTreeMap::new(), ledger: Ledger::default(), now: Duration::ZERO }
+        Self {
+            profile,
+            repositories: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            opened: 0,
+            tokens: Tokens::default(),
+            ledger: Ledger::default(),
+            now: Duration::ZERO,
+        }
     }
 
     /// Answers a request whose body arrived whole. Never panics, whatever comes.
@@ -54,15 +84,81 @@ impl Registry {
     /// The request may have its whole URL or just the path (then `Host` says the rest). A reply to `HEAD` has no body, but says
     /// in `Content-Length` how long it would be.
     pub fn handle(&mut self, request: &Parts, body: Bytes) -> http::Response<Bytes> {
-        let _ = (request, body, &self.now, &self.profile);
-        let mut reply = http::Response::new(Bytes::new());
-        *reply.status_mut() = http::StatusCode::NOT_IMPLEMENTED;
-        reply
+        let call = Call::new(request);
+        let reply = self.answer(&call, body).unwrap_or_else(Refusal::into_reply);
+        reply::finish(&request.method, reply)
     }
 
-    /// Takes a request whose client went away after `got`, a part of its body. There is no reply, since nobody is there.
+    /// Takes a request whose client went away after `got`, a part of its body (`Content-Length` says how long all of it would
+    /// have been). There is no reply, since nobody is there.
     pub fn cut(&mut self, request: &Parts, got: Bytes) {
-        let _ = (request, got);
+        self.ledger.cuts += 1;
+        let call = Call::new(request);
+        if let Ok(Route::Upload(name, id)) = self.admit(&call, got.len()) {
+            self.upload_cut(&call, &name, &id, got);
+        }
+    }
+
+    fn answer(&mut self, call: &Call<'_>, body: Bytes) -> reply::Outcome {
+        let path = call.path().unwrap_or_default();
+        if let Some(auth) = self.profile.requires_auth.clone().filter(|auth| auth::is_realm(Some(auth), &path)) {
+            let reply = auth::token(&auth, &mut self.tokens, self.now, call, &body)?;
+            self.ledger.tokens_issued += 1;
+            return Ok(reply);
+        }
+        if let Some(reply) = self.storage(call, &path) {
+            return reply;
+        }
+        match self.admit(call, body.len())? {
+            Route::Base => match *call.method {
+                Method::GET | Method::HEAD => Ok(reply::json_reply("application/json", &serde_json::json!({}))),
+                _ => Err(Refusal::no_such_method()),
+            },
+            Route::Catalog => self.catalog_endpoint(call),
+            Route::Tags(name) => self.tags_endpoint(call, &name),
+            Route::Manifest(name, reference) => self.manifest_endpoint(call, &name, &reference, body),
+            Route::Blob(name, digest) => self.blob_endpoint(call, &name, &digest),
+            Route::Uploads(name) => self.uploads_endpoint(call, &name, body),
+            Route::Upload(name, id) => self.upload_endpoint(call, &name, &id, body),
+            Route::Referrers(name, digest) => self.referrers_endpoint(call, &name, &digest),
+            Route::Moved(path) => {
+                let query = call.query.raw();
+                let location = if query.is_empty() { path } else { format!("{path}?{query}") };
+                Ok(reply::empty(StatusCode::MOVED_PERMANENTLY).with(LOCATION, &location))
+            }
+        }
+    }
+
+    /// Lets a request in, as far as proxies, paths and authentication have a say in it.
+    fn admit(&mut self, call: &Call<'_>, got: usize) -> Result<Route, Refusal> {
+        self.ledger.requests += 1;
+        match call.headers.contains_key(http::header::AUTHORIZATION) {
+            true => self.ledger.with_credentials += 1,
+            false => self.ledger.without_credentials += 1,
+        }
+        let length = call.length().unwrap_or_default().max(got as u64);
+        if self.profile.max_body.is_some_and(|most| length > most) {
+            return Err(Refusal::too_large());
+        }
+        let path = call.path().ok_or_else(|| Refusal::text(StatusCode::BAD_REQUEST, "400 Bad Request"))?;
+        let route = Route::parse(&path, self.profile.strict)?;
+        if let Some(auth) = self.profile.requires_auth.as_ref().filter(|_| !matches!(route, Route::Moved(_))) {
+            auth::admit(auth, &self.tokens, self.now, call, &route).inspect_err(|_| self.ledger.challenges += 1)?;
+        }
+        Ok(route)
+    }
+
+    /// The repository, made if need be.
+    fn repository(&mut self, name: &RepositoryName) -> &mut Repository {
+        self.repositories.entry(name.to_string()).or_default()
+    }
+
+    /// Refuses to write to a repository that isn't there, if that matters.
+    fn must_exist(&self, name: &RepositoryName) -> Result<(), Refusal> {
+        if self.profile.creates_repositories || self.repositories.contains_key(name.as_str()) {
+            return Ok(());
+        }
+        Err(Refusal::from(reply::Code::NAME_UNKNOWN).detail(name.as_str()))
     }
 }
 
@@ -99,8 +195,8 @@ impl Registry {
     }
 
     /// How many uploads are neither finished nor given up.
-    pub const fn open_uploads(&self) -> usize {
-        0
+    pub fn open_uploads(&self) -> usize {
+        self.uploads.len()
     }
 
     /// What it went through.
@@ -164,10 +260,16 @@ impl Registry {
     }
 
     /// Loses every open upload, as a restart without shared storage does.
-    pub fn lose_uploads(&mut self) {}
+    pub fn lose_uploads(&mut self) {
+        for id in std::mem::take(&mut self.uploads).into_keys() {
+            self.ledger.closed(&id, Outcome::Lost);
+        }
+    }
 
     /// Refuses from now on all tokens that were handed out so far.
-    pub fn revoke_tokens(&mut self) {}
+    pub fn revoke_tokens(&mut self) {
+        self.tokens.revoke();
+    }
 
     /// Tells the time since whatever the tests' epoch is; it never goes back. Tokens and signed URLs expire by it.
     pub fn advance(&mut self, now: Duration) {
