@@ -1,0 +1,150 @@
+//! `/v2/<name>/manifests/<reference>`.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, LOCATION};
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::Registry;
+use super::call::Call;
+use super::ledger::EarlyManifest;
+use super::lists::subject_of;
+use super::negotiate::Accepted;
+use super::profile::Support;
+use super::reply::{CONTENT_DIGEST, Code, Outcome, Refusal, With as _, empty, with_body};
+use super::route::tag;
+use crate::spec::{Digest, Manifest, MediaType, RepositoryName, TagOrDigest};
+
+impl Registry {
+    pub(super) fn manifest_endpoint(
+        &mut self,
+        call: &Call<'_>,
+        name: &RepositoryName,
+        reference: &TagOrDigest,
+        body: Bytes,
+    ) -> Outcome {
+        match *call.method {
+            Method::GET | Method::HEAD => self.get_manifest(call, name, reference),
+            Method::PUT => self.put_manifest(call, name, reference, body),
+            Method::DELETE => self.delete_manifest(name, reference),
+            _ => Err(Refusal::no_such_method()),
+        }
+    }
+
+    fn get_manifest(&self, call: &Call<'_>, name: &RepositoryName, reference: &TagOrDigest) -> Outcome {
+        let unknown = || Refusal::from(Code::MANIFEST_UNKNOWN).detail(format!("{name} {reference}"));
+        let repository = self.repositories.get(name.as_str()).ok_or_else(|| match reference {
+            TagOrDigest::Tag(_) => unknown(),
+            TagOrDigest::Digest(_) if self.profile.strict => Code::NAME_UNKNOWN.into(),
+            TagOrDigest::Digest(_) => unknown(),
+        })?;
+        let digest = match reference {
+            TagOrDigest::Tag(tag) => repository.tags.get(tag.as_str()).ok_or_else(unknown)?,
+            TagOrDigest::Digest(digest) => digest,
+        };
+        let etag = format!("\"{digest}\"");
+        if call.header(&IF_NONE_MATCH).is_some_and(|told| told == etag || told == digest.as_str()) {
+            return Ok(empty(StatusCode::NOT_MODIFIED).with(ETAG, &etag));
+        }
+        let stored = repository.manifests.get(digest).ok_or_else(unknown)?;
+        let accepted = Accepted::of(call);
+        let by_tag = match reference {
+            TagOrDigest::Tag(tag) => Some(tag),
+            TagOrDigest::Digest(_) => None,
+        };
+        let (digest, manifest) = accepted.choose(&self.profile, repository, digest, stored, by_tag.is_some())?;
+        let (media_type, bytes) = match by_tag {
+            Some(tag) if accepted.is_converted(&self.profile, manifest) => {
+                (MediaType::DOCKER_SCHEMA1_SIGNED, super::negotiate::schema1(name, tag, manifest))
+            }
+            _ => (manifest.media_type().clone(), manifest.bytes().clone()),
+        };
+        let reply = with_body(StatusCode::OK, bytes).with(CONTENT_TYPE, media_type.as_str());
+        Ok(reply.with(CONTENT_DIGEST, digest.as_str()).with(ETAG, &format!("\"{digest}\"")))
+    }
+
+    fn put_manifest(
+        &mut self,
+        call: &Call<'_>,
+        name: &RepositoryName,
+        reference: &TagOrDigest,
+        body: Bytes,
+    ) -> Outcome {
+        let (strict, most) = (self.profile.strict, self.profile.max_manifest);
+        self.must_exist(name)?;
+        if body.len() > most {
+            // distribution says 400; the specification asks for 413.
+            let status = if strict { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+            return Err(Refusal::from(Code::MANIFEST_INVALID).status(status).detail("http: request body too large"));
+        }
+        let content_type = call.header(&CONTENT_TYPE);
+        let media_type = MediaType::new(content_type.unwrap_or_default());
+        if self.profile.refused_media_types.contains(&media_type) {
+            return Err(Refusal::from(Code::MANIFEST_INVALID).status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+        if strict && content_type.is_none_or(|told| told.contains(';')) {
+            return Err(Refusal::from(Code::MANIFEST_INVALID).detail("Content-Type is to be that of the manifest"));
+        }
+        let manifest = Manifest::parse(body, content_type, None)
+            .map_err(|why| Refusal::from(Code::MANIFEST_INVALID).detail(why.to_string()))?;
+        if !manifest.media_type().is_manifest_or_index() || !media_type.is_manifest_or_index() {
+            let detail = format!("unsupported manifest media type and no default available: {media_type}");
+            return Err(Refusal::from(Code::MANIFEST_INVALID).detail(detail));
+        }
+        let digest = match reference {
+            TagOrDigest::Tag(_) => manifest.digest().clone(),
+            TagOrDigest::Digest(said) => match said.algorithm() {
+                Some(algorithm) if Digest::compute(algorithm, manifest.bytes()) == *said => said.clone(),
+                _ => return Err(Code::DIGEST_INVALID.into()),
+            },
+        };
+        let also = call.query.all("tag").filter(|_| strict).map(tag).collect::<Result<Vec<_>, _>>()?;
+
+        let missing = self.repository(name).missing(&manifest);
+        if !missing.is_empty() {
+            let refusal =
+                Refusal::each(Code::MANIFEST_BLOB_UNKNOWN, missing.iter().map(|digest| Value::from(digest.as_str())));
+            let early = EarlyManifest { repository: name.to_string(), reference: reference.to_string(), missing };
+            self.ledger.early_manifests.push(early);
+            return Err(refusal);
+        }
+        let subject = subject_of(&manifest).map(|subject| subject.digest.clone());
+        let repository = self.repository(name);
+        repository.manifests.insert(digest.clone(), manifest);
+        if let TagOrDigest::Tag(tag) = reference {
+            repository.tag(tag.as_str(), digest.clone());
+        }
+        also.iter().for_each(|tag| repository.tag(tag.as_str(), digest.clone()));
+        *self.ledger.manifests.entry((name.to_string(), reference.to_string())).or_default() += 1;
+
+        let location = format!("{}/v2/{name}/manifests/{digest}", self.host(call));
+        let mut reply = empty(StatusCode::CREATED).with(LOCATION, &location).with(CONTENT_DIGEST, digest.as_str());
+        if let Some(subject) = subject.filter(|_| self.profile.referrers == Support::Yes) {
+            reply = reply.with(HeaderName::from_static("oci-subject"), subject.as_str());
+        }
+        for tag in also {
+            reply = reply.with(HeaderName::from_static("oci-tag"), tag.as_str());
+        }
+        Ok(reply)
+    }
+
+    fn delete_manifest(&mut self, name: &RepositoryName, reference: &TagOrDigest) -> Outcome {
+        if let Support::No(status) = self.profile.delete {
+            return Err(Refusal::from(Code::UNSUPPORTED).status(status));
+        }
+        let unknown = || Refusal::from(Code::MANIFEST_UNKNOWN).detail(format!("{name} {reference}"));
+        let tags_too = self.profile.delete_tags;
+        let repository = self.repositories.get_mut(name.as_str()).ok_or_else(unknown)?;
+        match reference {
+            TagOrDigest::Tag(_) if !tags_too => return Err(Code::DIGEST_INVALID.into()),
+            TagOrDigest::Tag(tag) => {
+                repository.tags.remove(tag.as_str()).ok_or_else(unknown)?;
+            }
+            TagOrDigest::Digest(digest) => {
+                repository.manifests.remove(digest).ok_or_else(unknown)?;
+                repository.tags.retain(|_, tagged| tagged != digest);
+            }
+        }
+        Ok(empty(StatusCode::ACCEPTED))
+    }
+}
