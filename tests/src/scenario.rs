@@ -75,7 +75,8 @@ impl Scenario {
         };
         // Monolithic means whole bodies whatever happens; a registry that takes none is not a fault but a mismatch.
         if config.upload != UploadPolicy::Monolithic && dice.below(4) == 0 {
-            profile.max_body = Some(40 + dice.below(600));
+            // (Manifests have to pass as well: they can't be sent in pieces.)
+            profile.max_body = Some(2500 + dice.below(2500));
         }
         if dice.below(3) == 0 {
             profile.requires_auth = Some(Auth::bearer_for("http://localhost:5001/token", "registry", "user", "secret"));
@@ -200,7 +201,7 @@ fn images(dice: &mut Dice) -> Vec<SampleImage> {
     let shared = dice.bytes(200);
     (0..1 + dice.below(3))
         .map(|at| {
-            let mut layers: Vec<Bytes> = (0..dice.below(4)).map(|_| { let length = dice.below(3000); dice.bytes(length) }).collect();
+            let mut layers: Vec<Bytes> = (0..dice.below(4)).map(|_| { let length = dice.below(6000); dice.bytes(length) }).collect();
             if dice.below(2) == 0 {
                 layers.push(shared.clone());
                 layers.push(shared.clone());

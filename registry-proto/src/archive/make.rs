@@ -106,7 +106,9 @@ pub fn docker_save_legacy(images: &[SampleImage]) -> Bytes {
             tar.insert(format!("{v1}/"), (None, Bytes::new()));
             tar.insert(format!("{v1}/VERSION"), (None, Bytes::from_static(b"1.0")));
             tar.insert(format!("{v1}/json"), (None, json_bytes(&json!({"id": v1}))));
-            let link = written.get(&Digest::of(layer)).map(|first| format!("../{first}"));
+            // The same image twice has the same ids: that is no link, but the same file again.
+            let first = written.get(&Digest::of(layer)).filter(|first| **first != path);
+            let link = first.map(|first| format!("../{first}"));
             written.entry(Digest::of(layer)).or_insert_with(|| path.clone());
             tar.insert(path.clone(), (link, layer.clone()));
             layers.push(path);

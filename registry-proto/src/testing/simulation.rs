@@ -52,7 +52,6 @@ pub struct Simulation {
     faults: Faults,
     rng: Rng,
     now: Time,
-    numbers: BTreeSet<JobId>,
 }
 
 /// Which misfortunes happen, and how often.
@@ -112,7 +111,7 @@ impl Simulation {
     /// A world without misfortune.
     pub fn new(seed: u64, registry: Registry, disk: MemoryDisk) -> Self {
         let rng = Rng::new(seed);
-        Self { registry, disk, faults: Faults::default(), rng, now: Time::ZERO, numbers: BTreeSet::new() }
+        Self { registry, disk, faults: Faults::default(), rng, now: Time::ZERO }
     }
 
     /// With these misfortunes.
@@ -150,6 +149,7 @@ impl Simulation {
         kill_at: u64,
     ) -> Result<Ran<F::Output>, Vec<Asked>> {
         let began = self.now;
+        let mut numbers: BTreeSet<JobId> = BTreeSet::new();
         let mut events = Vec::new();
         let mut requests = Vec::new();
         // Jobs by the time when they will be answered; the number keeps those of one moment apart.
@@ -160,10 +160,10 @@ impl Simulation {
                 Step::Run(job) => {
                     started += 1;
                     let id = job.id();
-                    assert!(self.numbers.insert(id), "job {id} was numbered twice");
+                    assert!(numbers.insert(id), "job {id} was numbered twice");
                     if started >= kill_at {
                         self.kill(under_way.into_values(), &mut requests);
-                        session.abandon(self.numbers.iter().copied());
+                        session.abandon(numbers);
                         return Err(requests);
                     }
                     let latency = Duration::from_micros(200 + self.rng.below(20_000));
