@@ -123,7 +123,10 @@ impl Scenario {
                 assert!(!pushed.references.is_empty(), "a push of nothing");
                 for reference in &pushed.references {
                     let name = reference.repository.name().as_str();
-                    let (bytes, _) = world.registry().manifest(name, &reference.reference.to_string()).expect("what was pushed is there");
+                    let (bytes, _) = world
+                        .registry()
+                        .manifest(name, &reference.reference.to_string())
+                        .expect("what was pushed is there");
                     assert_eq!(Digest::of(&bytes), reference.digest, "the tag leads to what was pushed");
                 }
             }
@@ -177,7 +180,8 @@ fn check_manifest(registry: &Registry, repository: &str, bytes: Bytes, media_typ
         }
         ManifestContent::Index(index) => {
             for child in &index.manifests {
-                let (bytes, media_type) = registry.manifest(repository, child.digest.as_str()).expect("its manifests are there");
+                let (bytes, media_type) =
+                    registry.manifest(repository, child.digest.as_str()).expect("its manifests are there");
                 check_manifest(registry, repository, bytes, &media_type);
             }
         }
@@ -201,7 +205,12 @@ fn images(dice: &mut Dice) -> Vec<SampleImage> {
     let shared = dice.bytes(200);
     (0..1 + dice.below(3))
         .map(|at| {
-            let mut layers: Vec<Bytes> = (0..dice.below(4)).map(|_| { let length = dice.below(6000); dice.bytes(length) }).collect();
+            let mut layers: Vec<Bytes> = (0..dice.below(4))
+                .map(|_| {
+                    let length = dice.below(6000);
+                    dice.bytes(length)
+                })
+                .collect();
             if dice.below(2) == 0 {
                 layers.push(shared.clone());
                 layers.push(shared.clone());
