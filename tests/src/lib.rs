@@ -5,3 +5,5 @@
 pub mod docker_registry;
 pub mod runtimes;
 pub mod scenario;
+pub mod series;
+pub mod server;
