@@ -145,6 +145,12 @@ pub fn reply(status: &str, headers: &[&str], body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("read", &self.read).field("then", &self.then).finish_non_exhaustive()
+    }
+}
+
 type Script = Box<dyn Fn(&Asked) -> Answer + Send + Sync>;
 
 /// The server. It ends when it is dropped, and every connection with it.
@@ -229,7 +235,8 @@ impl Server {
     /// When that takes longer than five seconds.
     pub fn wait_for_closing(&self) {
         let state = lock(&self.shared.state);
-        let wait = self.shared.changed.wait_timeout_while(state, Duration::from_secs(5), |state| !state.open.is_empty());
+        let wait =
+            self.shared.changed.wait_timeout_while(state, Duration::from_secs(5), |state| !state.open.is_empty());
         let (state, _) = wait.unwrap_or_else(PoisonError::into_inner);
         assert!(state.open.is_empty(), "connections stay open: {:?}", state.open.keys());
     }
