@@ -211,7 +211,7 @@ fn early_answers(runtime: Runtime, ending: Then) {
         assert!(ran.took < secs(4), "401, {ending:?}: it took {:?}", ran.took);
         sample.check(&server);
 
-        let server = serve(move |asked| match asked.length() > 5 << 20 {
+        let server = serve(move |asked| match asked.length() > 8 << 20 {
             true => Answer::early(&too_large).then(ending),
             false => Answer::registry(),
         });
@@ -668,6 +668,23 @@ fn slow_is_not_stalled(runtime: Runtime) {
     assert!(ran.took > millis(1000), "{:?}", ran.took);
 }
 
+fn a_failure_does_not_wait_for_others(runtime: Runtime) {
+    // One blob is refused while another's request is never answered, or never read to its end.
+    for stall in [u64::MAX, 0] {
+        let sample = Sample::new(&[&noise(BIG), b"refused"]);
+        let server = serve(move |asked| match (is_blob_put(asked), asked.length()) {
+            (true, 7) => Answer::raw(reply("403 Forbidden", &[], "")),
+            (true, length) if length == BIG as u64 => Answer::stall(stall),
+            _ => Answer::registry(),
+        });
+        let mut config = once();
+        (config.timeouts.head, config.timeouts.idle) = (FAR, FAR);
+        let ran = sample.push(runtime, config, &server);
+        assert_eq!(ran.result.as_ref().unwrap_err().status().unwrap(), 403, "{:?}", ran.result);
+        assert!(ran.took < secs(3), "it took {:?}", ran.took);
+    }
+}
+
 // ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 fn a_file_that_changes_is_an_error_of_its_own(runtime: Runtime) {
@@ -737,5 +754,6 @@ on_all_runtimes!(
     a_reply_that_stops_has_a_limit,
     an_upload_that_stops_has_a_limit,
     slow_is_not_stalled,
+    a_failure_does_not_wait_for_others,
     a_file_that_changes_is_an_error_of_its_own,
 );
