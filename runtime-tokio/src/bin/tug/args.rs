@@ -12,18 +12,23 @@ use registry_tokio::proto::spec::{Reference, Registry};
 const EXAMPLES: &str = "\
 Examples:
   tug demo                                      see it all at work, with nothing to set up
-  tug push app.tar localhost:5000/app:v1        a `docker save` tar, an OCI archive or an OCI layout folder
+  # See it all at work, with nothing to set up
+  tug demo
+  # A `docker save` tar, an OCI archive or an OCI layout folder
+  tug push app.tar localhost:5000/app:v1
+  # Every image of an archive under its own tags, below a prefix
   tug push images.tar --prefix registry.example.org/mirror
-                                                every image of the archive under its own tags, below a prefix
-  tug inspect app.tar                           what is in an archive
-  tug serve --addr 127.0.0.1:5000               a small registry in memory, for tests
+  # What is in an archive, and whether it is whole
+  tug inspect app.tar && tug validate app.tar
+  # A small registry in memory, for tests
+  tug serve --addr 127.0.0.1:5000
 
 Results go to standard output, everything else to standard error.
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C.";
 
 /// Moves container images between archives and registries.
 #[derive(Debug, Parser)]
-#[command(name = "tug", version, about, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
+#[command(name = "tug", version, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
 pub(crate) struct Tug {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -97,11 +102,11 @@ pub(crate) struct Push {
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
+    pub(crate) format: FormatArg,
+    #[command(flatten)]
     pub(crate) upload: Upload,
     #[command(flatten)]
     pub(crate) access: Access,
-    #[command(flatten)]
-    pub(crate) format: FormatArg,
 }
 
 /// How blobs are uploaded.
@@ -127,9 +132,9 @@ pub(crate) struct Ping {
     #[arg(value_name = "HOST")]
     pub(crate) registry: Registry,
     #[command(flatten)]
-    pub(crate) access: Access,
-    #[command(flatten)]
     pub(crate) format: FormatArg,
+    #[command(flatten)]
+    pub(crate) access: Access,
 }
 
 /// An archive to look at.
