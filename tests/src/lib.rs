@@ -7,3 +7,18 @@ pub mod runtimes;
 pub mod scenario;
 pub mod series;
 pub mod server;
+
+/// The READMEs' examples are compiled, and run where they can be.
+#[cfg(doctest)]
+mod readmes {
+    #[doc = include_str!("../../README.md")]
+    struct Project;
+    #[doc = include_str!("../../registry-proto/README.md")]
+    struct Core;
+    #[doc = include_str!("../../runtime-tokio/README.md")]
+    struct Tokio;
+    #[doc = include_str!("../../runtime-async-std/README.md")]
+    struct AsyncStd;
+    #[doc = include_str!("../../runtime-blocking/README.md")]
+    struct Blocking;
+}

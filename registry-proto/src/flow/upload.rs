@@ -24,6 +24,7 @@
 //! blob is there after all ([Confirming](State::Confirming)) before another byte is sent.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use http::{StatusCode, Uri};
 
@@ -61,6 +62,8 @@ pub struct Upload {
     chunk_min: u64,
     /// How many bytes the registry holds, by its word.
     acked: u64,
+    /// Whether this session was sent anything: a registry that then says `0-0` may hold a byte or none.
+    handed: bool,
     /// The most it ever held: only beyond it is there progress.
     best: u64,
     /// Troubles in a row without progress.
@@ -121,6 +124,15 @@ struct Part {
     began: Time,
 }
 
+/// Whether to wait before going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// The registry said what it wants instead.
+    None,
+    /// It may be overloaded, or the network broken.
+    Backoff,
+}
+
 /// What follows a pause, or a blob that turned out not to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
@@ -160,6 +172,7 @@ impl Upload {
             session: None,
             chunk_min: 0,
             acked: 0,
+            handed: false,
             best: 0,
             troubles: 0,
             restarts: 0,
@@ -220,6 +233,7 @@ impl Upload {
                 self.session = Some(url);
                 self.chunk_min = chunk_min;
                 self.acked = 0;
+                self.handed = false;
                 self.notes.push_back(Event::Sending {
                     repository: self.repository.clone(),
                     blob: self.id(),
@@ -241,6 +255,7 @@ impl Upload {
         let policy = cx.session.config().upload;
         let left = self.size - self.acked;
         if left > 0 {
+            self.handed = true;
             let chunk = match self.chunk_size(cx, policy, left) {
                 None => left,
                 Some(chunk) => {
@@ -312,7 +327,7 @@ impl Upload {
             }
             413 => {
                 if self.learned(cx).refused_size(&limits, part.length) {
-                    self.trouble(cx, &reply.asked, "it takes no bodies of this size", Then::Probe)
+                    self.trouble(cx, &reply.asked, "it takes no bodies of this size", Then::Probe, Pause::None)
                 } else {
                     self.fail(cx, reply.refusal(Some("even the smallest chunk is too large for it")))
                 }
@@ -320,7 +335,7 @@ impl Upload {
             // Out of order, or (GHCR) too large: the session's state tells which.
             416 => {
                 self.learned(cx).refused_size(&limits, part.length);
-                self.trouble(cx, &reply.asked, "it wants other bytes first", Then::Probe)
+                self.trouble(cx, &reply.asked, "it wants other bytes first", Then::Probe, Pause::None)
             }
             _ if is_worth_another_try(reply.status) => {
                 let why = reply.status.to_string();
@@ -328,7 +343,7 @@ impl Upload {
                 if self.troubles >= cx.session.config().retries {
                     return self.fail(cx, reply.refusal(Some("it was tried again and again")));
                 }
-                self.trouble(cx, &reply.asked, &why, then)
+                self.trouble(cx, &reply.asked, &why, then, Pause::Backoff)
             }
             _ => self.fail(cx, reply.refusal(None)),
         }
@@ -348,7 +363,7 @@ impl Upload {
             let error = Error::Transport { asked: lost.asked, last: lost.why, tries: self.troubles + 1 };
             return self.fail(cx, error);
         }
-        self.trouble(cx, &lost.asked, &lost.why.to_string(), then)
+        self.trouble(cx, &lost.asked, &lost.why.to_string(), then, Pause::Backoff)
     }
 
     fn after_chunk(&mut self, cx: &mut Context<'_>, reply: &Reply, part: Part) -> State {
@@ -383,8 +398,9 @@ impl Upload {
 
     fn after_probe(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>) -> State {
         let Some(session) = self.session.clone() else { return self.open(cx, false) };
+        let known = (!self.handed || self.acked > 0).then_some(self.acked);
         let state = reply_of(answer).and_then(|reply| {
-            let state = upload::state(&reply, &session, self.acked)?;
+            let state = upload::state(&reply, &session, known)?;
             match state {
                 SessionState::At { at, .. } if at > self.size => {
                     Err(reply.broken(format!("it claims to hold {at} bytes of a blob of {}", self.size)))
@@ -425,13 +441,16 @@ impl Upload {
         self.open(cx, false)
     }
 
-    fn trouble(&mut self, cx: &mut Context<'_>, asked: &Asked, why: &str, then: Then) -> State {
+    fn trouble(&mut self, cx: &mut Context<'_>, asked: &Asked, why: &str, then: Then, pause: Pause) -> State {
         self.troubles += 1;
         if self.troubles > cx.session.config().retries {
             let last = Failure::new(FailureKind::Protocol, why);
             return self.fail(cx, Error::Transport { asked: asked.clone(), last, tries: self.troubles });
         }
-        let after = cx.backoff(self.troubles);
+        let after = match pause {
+            Pause::None => Duration::ZERO,
+            Pause::Backoff => cx.backoff(self.troubles),
+        };
         self.notes.push_back(Event::Retrying { request: asked.to_string(), why: why.to_owned(), after });
         State::Pausing(cx.now + after, then)
     }
