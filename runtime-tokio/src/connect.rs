@@ -81,17 +81,6 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
         if let Some(tls) = why.downcast_ref::<rustls::Error>() {
             return Failure::new(FailureKind::Tls, tls);
         }
-        // rustls hides in io errors, whose `source` skips what they wrap.
-        if let Some(io) = why.downcast_ref::<io::Error>()
-            && let Some(inner) = io.get_ref()
-        {
-            if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-                return Failure::new(FailureKind::Tls, tls);
-            }
-            if let Some(failure) = inner.downcast_ref::<Failure>() {
-                return failure.clone();
-            }
-        }
         if let Some(hyper) = why.downcast_ref::<hyper::Error>()
             && hyper.is_parse()
         {
@@ -99,7 +88,9 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
         }
         connecting |= why.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect());
         innermost = why;
-        next = why.source();
+        // rustls hides in io errors, and those in others of their kind; `source` skips what they wrap.
+        let inside = why.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = inside.map_or_else(|| why.source(), |inside| Some(inside));
     }
     Failure::new(if connecting { FailureKind::Connect } else { FailureKind::Cut }, innermost)
 }
