@@ -639,7 +639,8 @@ fn timed_out<T: std::fmt::Debug>(what: &str, ran: &Ran<T>, phase: Phase) {
     let limit = limit_of(phase);
     assert_eq!(kind_of(&ran.result), FailureKind::Timeout(phase), "{what}: {:?}", ran.result);
     assert!(ran.took >= limit, "{what}: after {:?}", ran.took);
-    assert!(ran.took < limit * 3, "{what}: after {:?}", ran.took);
+    // Several requests may run into it one after another; but that is far from FAR.
+    assert!(ran.took < limit * 3 + secs(2), "{what}: after {:?}", ran.took);
     let named = match phase {
         Phase::Connect => "timed out connecting",
         Phase::Head => "timed out waiting for the reply",
