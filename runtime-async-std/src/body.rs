@@ -104,10 +104,17 @@ fn pump(range: FileRange, sender: &Sender<Piece>) -> Pumped {
 impl Pump {
     /// Ends the body, wherever it is, and hands back the digester. A reply may come before the body is sent; the transport
     /// would go on sending for as long as it can.
-    pub(crate) async fn stop(self) -> Pumped {
+    pub(crate) async fn stop(mut self) -> Pumped {
         // Closing wakes whoever waits at either end.
         self.pieces.close();
-        self.thread.await
+        (&mut self.thread).await
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        // An aborted exchange leaves its file alone at once, not when the transport comes to drop the body.
+        self.pieces.close();
     }
 }
 

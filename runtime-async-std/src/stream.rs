@@ -75,8 +75,7 @@ pub(crate) struct Conn {
 /// The connection that a request goes over, once there is one.
 ///
 /// A peer that answers early or says nothing, and holds the connection without reading, would keep hyper writing for ever,
-/// and the connection in its place. Unless [`Line::keep`] is called, nothing more is written when this is dropped: hyper
-/// comes to the end of what it has, finds the body stopped, and closes.
+/// and the connection in its place. Unless [`Line::keep`] is called, the connection is over when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Line {
     captured: CaptureConnection,
@@ -109,11 +108,13 @@ impl Drop for Line {
         }
         let mut extensions = Extensions::new();
         if let Some(connected) = self.captured.connection_metadata().as_ref() {
+            // Its reply may have come just now, unheard, and the connection be about to serve somebody else.
+            connected.poison();
             connected.get_extras(&mut extensions);
         }
         if let Some(hangup) = extensions.get::<Arc<Hangup>>() {
             hangup.over.store(true, Ordering::SeqCst);
-            hangup.writer.wake();
+            hangup.task.wake();
         }
     }
 }
@@ -122,7 +123,15 @@ impl Drop for Line {
 #[derive(Debug, Default)]
 struct Hangup {
     over: AtomicBool,
-    writer: AtomicWaker,
+    /// hyper's, which reads and writes.
+    task: AtomicWaker,
+}
+
+impl Hangup {
+    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.task.register(cx.waker());
+        if self.over.load(Ordering::SeqCst) { Err(ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
 }
 
 /// Gives a place back when it is dropped.
@@ -167,6 +176,7 @@ impl Read for Conn {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut to: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         // hyper lends memory that is not initialised, async-std wants it to be; without `unsafe` that takes a copy.
         let this = self.get_mut();
+        this.hangup.check(cx)?;
         this.scratch.resize(SCRATCH, 0);
         let room = to.remaining().min(SCRATCH);
         let scratch = &mut this.scratch[..room];
@@ -182,10 +192,7 @@ impl Read for Conn {
 impl Write for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.hangup.writer.register(cx.waker());
-        if this.hangup.over.load(Ordering::SeqCst) {
-            return Poll::Ready(Ok(bytes.len()));
-        }
+        this.hangup.check(cx)?;
         match &mut this.io {
             Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Io::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),

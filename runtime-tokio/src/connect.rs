@@ -81,17 +81,6 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
         if let Some(tls) = why.downcast_ref::<rustls::Error>() {
             return Failure::new(FailureKind::Tls, tls);
         }
-        // rustls hides in io errors, whose `source` skips what they wrap.
-        if let Some(io) = why.downcast_ref::<io::Error>()
-            && let Some(inner) = io.get_ref()
-        {
-            if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-                return Failure::new(FailureKind::Tls, tls);
-            }
-            if let Some(failure) = inner.downcast_ref::<Failure>() {
-                return failure.clone();
-            }
-        }
         if let Some(hyper) = why.downcast_ref::<hyper::Error>()
             && hyper.is_parse()
         {
@@ -99,7 +88,9 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
         }
         connecting |= why.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect());
         innermost = why;
-        next = why.source();
+        // rustls hides in io errors, and those in others of their kind; `source` skips what they wrap.
+        let inside = why.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = inside.map_or_else(|| why.source(), |inside| Some(inside));
     }
     Failure::new(if connecting { FailureKind::Connect } else { FailureKind::Cut }, innermost)
 }
@@ -144,8 +135,7 @@ impl Service<Uri> for LimitedConnector {
 /// The connection that a request goes over, once there is one.
 ///
 /// A peer that answers early or says nothing, and holds the connection without reading, would keep hyper writing for ever,
-/// and the connection in its place. Unless [`Line::keep`] is called, nothing more is written when this is dropped: hyper
-/// comes to the end of what it has, finds the body stopped, and closes.
+/// and the connection in its place. Unless [`Line::keep`] is called, the connection is over when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Line {
     captured: CaptureConnection,
@@ -175,11 +165,13 @@ impl Drop for Line {
         }
         let mut extensions = Extensions::new();
         if let Some(connected) = self.captured.connection_metadata().as_ref() {
+            // Its reply may have come just now, unheard, and the connection be about to serve somebody else.
+            connected.poison();
             connected.get_extras(&mut extensions);
         }
         if let Some(hangup) = extensions.get::<Arc<Hangup>>() {
             hangup.over.store(true, Ordering::SeqCst);
-            hangup.writer.wake();
+            hangup.task.wake();
         }
     }
 }
@@ -188,7 +180,15 @@ impl Drop for Line {
 #[derive(Debug, Default)]
 struct Hangup {
     over: AtomicBool,
-    writer: AtomicWaker,
+    /// hyper's, which reads and writes.
+    task: AtomicWaker,
+}
+
+impl Hangup {
+    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.task.register(cx.waker());
+        if self.over.load(Ordering::SeqCst) { Err(ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
 }
 
 /// A connection that holds one of its host's places.
@@ -197,14 +197,6 @@ struct Limited {
     stream: MaybeHttpsStream<Early>,
     hangup: Arc<Hangup>,
     _place: OwnedSemaphorePermit,
-}
-
-impl Limited {
-    /// Whether what is written goes nowhere. The caller is woken when that changes.
-    fn is_over(&self, cx: &Context<'_>) -> bool {
-        self.hangup.writer.register(cx.waker());
-        self.hangup.over.load(Ordering::SeqCst)
-    }
 }
 
 impl Connection for Limited {
@@ -233,15 +225,14 @@ macro_rules! forward_io {
 
 impl Read for Limited {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        self.hangup.check(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, to)
     }
 }
 
 impl Write for Limited {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.is_over(cx) {
-            return Poll::Ready(Ok(bytes.len()));
-        }
+        self.hangup.check(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -250,9 +241,7 @@ impl Write for Limited {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_over(cx) {
-            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
-        }
+        self.hangup.check(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 

@@ -174,7 +174,9 @@ struct Shared {
 struct State {
     open: BTreeMap<u64, TcpStream>,
     accepted: u64,
-    most_open: usize,
+    /// How many connections there may be at a time, and whether there were more.
+    limit: Option<usize>,
+    exceeded: bool,
     log: Vec<Asked>,
 }
 
@@ -224,9 +226,14 @@ impl Server {
         lock(&self.shared.state).accepted
     }
 
-    /// The most connections that were open at once, as far as the server could see.
-    pub fn most_open(&self) -> usize {
-        lock(&self.shared.state).most_open
+    /// Watches from now on that there are at most so many connections at a time.
+    pub fn limit(&self, connections: usize) {
+        lock(&self.shared.state).limit = Some(connections);
+    }
+
+    /// Whether there were more connections at a time than the limit allows.
+    pub fn exceeded(&self) -> bool {
+        lock(&self.shared.state).exceeded
     }
 
     /// Waits until the server has closed every connection, or seen it closed.
@@ -281,7 +288,6 @@ impl Shared {
                 state.accepted += 1;
                 let Ok(twin) = stream.try_clone() else { continue };
                 state.open.insert(id, twin);
-                state.most_open = state.most_open.max(state.open.len());
                 id
             };
             let shared = Arc::clone(&self);
@@ -294,7 +300,17 @@ impl Shared {
                 drop((wire, twin));
                 shared.changed.notify_all();
             });
+            self.watch_limit();
         }
+    }
+
+    fn watch_limit(&self) {
+        let state = lock(&self.state);
+        let Some(limit) = state.limit else { return };
+        // The end of another connection has arrived by now if the client sent it first, but its thread may not have seen it.
+        let wait = self.changed.wait_timeout_while(state, Duration::from_secs(1), |state| state.open.len() > limit);
+        let (mut state, waited) = wait.unwrap_or_else(PoisonError::into_inner);
+        state.exceeded |= waited.timed_out();
     }
 
     fn serve(&self, connection: u64, wire: &mut Wire) -> io::Result<()> {
