@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::job::Meter;
+use http::StatusCode;
+
+use crate::error::Asked;
+use crate::job::{Failure, Meter};
 use crate::spec::{Descriptor, Digest, MediaType, Repository, TagOrDigest};
 
 /// Something worth telling, in the order in which it happened.
@@ -70,6 +73,15 @@ pub enum Event {
         reference: TagOrDigest,
         /// The manifest's digest.
         digest: Digest,
+    },
+    /// A request was answered, or came to nothing. What follows from it is told by other events: this one is for logs.
+    Asked {
+        /// What was asked, without secrets.
+        request: Asked,
+        /// The reply's status, or why there was none.
+        reply: Result<StatusCode, Failure>,
+        /// How long it took.
+        took: Duration,
     },
     /// Something went wrong and will be tried again.
     Retrying {

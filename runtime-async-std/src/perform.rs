@@ -32,10 +32,9 @@ pub(crate) async fn perform(surf: Surf, limits: archive::Limits, job: Job) -> Co
             }
         }
         Job::Index(ticket, path) => {
-            let reading = blocking(move || Archive::read(&LocalDisk, &path, &limits));
+            let reading = blocking(move || Archive::examine(&LocalDisk, &path, &limits));
             match reading.await {
-                Ok(Ok(archive)) => ticket.indexed(archive),
-                Ok(Err(why)) => ticket.refused(why),
+                Ok(found) => ticket.indexed(found),
                 Err(why) => ticket.failed(why),
             }
         }

@@ -117,7 +117,7 @@ impl Client {
     /// Reads an archive whole, to see whether every blob has its digest.
     ///
     /// # Errors
-    /// As [`Client::read_archive`]; blobs that are wrong are part of the result.
+    /// When the work itself breaks down; everything that is wrong with the archive is part of the result.
     pub fn verify_archive(&self, archive: impl AsRef<Path>) -> Result<Verified, Error> {
         self.run(VerifyArchive::new(archive.as_ref()))
     }

@@ -36,11 +36,12 @@ pub(crate) fn perform(agent: &Agent, limits: &archive::Limits, job: Job, stop: &
                 Err(why) => ticket.failed(why, sent),
             }
         }
-        Job::Index(ticket, path) => match catch_unwind(AssertUnwindSafe(|| Archive::read(&LocalDisk, &path, limits))) {
-            Ok(Ok(archive)) => ticket.indexed(archive),
-            Ok(Err(why)) => ticket.refused(why),
-            Err(_) => ticket.failed(panicked()),
-        },
+        Job::Index(ticket, path) => {
+            match catch_unwind(AssertUnwindSafe(|| Archive::examine(&LocalDisk, &path, limits))) {
+                Ok(found) => ticket.indexed(found),
+                Err(_) => ticket.failed(panicked()),
+            }
+        }
         Job::Hash(ticket, range) => match catch_unwind(AssertUnwindSafe(|| hash(range))) {
             Ok(Ok(digester)) => ticket.hashed(digester),
             Ok(Err(why)) => ticket.failed(why),

@@ -32,9 +32,8 @@ pub(crate) async fn perform(http: Http, limits: archive::Limits, job: Job) -> Co
             }
         }
         Job::Index(ticket, path) => {
-            match tokio::task::spawn_blocking(move || Archive::read(&LocalDisk, &path, &limits)).await {
-                Ok(Ok(archive)) => ticket.indexed(archive),
-                Ok(Err(why)) => ticket.refused(why),
+            match tokio::task::spawn_blocking(move || Archive::examine(&LocalDisk, &path, &limits)).await {
+                Ok(found) => ticket.indexed(found),
                 Err(_) => ticket.failed(panicked()),
             }
         }

@@ -1,1 +1,163 @@
-//! The in-memory registry over HTTP.
+//! The in-memory registry of [`registry_proto::testing`] over HTTP: a small registry for tests and CI that needs no daemon,
+//! no disk and no image.
+//!
+//! ```
+//! use registry_tokio::serve::Server;
+//! use registry_tokio::proto::testing::registry::{Profile, Registry};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let registry = Registry::new(Profile::distribution_3());
+//! let server = Server::bind("127.0.0.1:0".parse().expect("an address"), registry).await?;
+//! println!("push to {}", server.address());
+//! assert!(server.registry(|registry| registry.repositories().is_empty()));
+//! # Ok(())
+//! # }
+//! ```
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use registry_proto::testing::registry::Registry;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+/// How long the server waits before it accepts again, when it has run out of file descriptors.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// A registry that listens. It stops, and its connections with it, when this is dropped.
+///
+/// It speaks HTTP/1.1 without TLS, and holds everything that is pushed to it in memory.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    registry: Mutex<Registry>,
+    started: Instant,
+}
+
+impl Server {
+    /// Starts to serve this registry at an address; port 0 takes a free one. Needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// When the address can't be listened at.
+    pub async fn bind(address: SocketAddr, registry: Registry) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared { registry: Mutex::new(registry), started: Instant::now() });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
+        Ok(Self { address, shared, accepting })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Looks at the registry, or changes it. Requests wait meanwhile.
+    pub fn registry<T>(&self, look: impl FnOnce(&mut Registry) -> T) -> T {
+        self.shared.with(look)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Shared {
+    /// Every request moves the registry's clock on: its tokens expire as time goes by.
+    fn with<T>(&self, look: impl FnOnce(&mut Registry) -> T) -> T {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.advance(self.started.elapsed());
+        look(&mut registry)
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    // Connections live in here so that they end with the server.
+    let mut connections = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => _ = connections.spawn(serve(stream, Arc::clone(&shared))),
+            Err(why) => {
+                tracing::warn!(%why, "no connection could be accepted");
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    if let Err(why) = stream.set_nodelay(true) {
+        tracing::debug!(%why, "a connection is gone already");
+        return;
+    }
+    let service = service_fn(|request| answer(request, &shared));
+    let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    if let Err(why) = connection.await {
+        tracing::debug!(%why, "a connection ended early");
+    }
+}
+
+async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let mut unfinished = Unfinished { head: &head, shared, got: BytesMut::new(), open: true };
+    let mut body = pin!(body);
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => unfinished.got.extend(frame.into_data().ok()),
+            Err(why) => {
+                tracing::debug!(%why, "a request was cut");
+                drop(unfinished);
+                return Ok(Response::default()); // nobody is there to read it
+            }
+        }
+    }
+    let whole = unfinished.finish();
+    Ok(shared.with(|registry| registry.handle(&head, whole)).map(Full::new))
+}
+
+/// A request whose body is still coming. Dropped (hyper drops the service with the connection), it was cut: the registry
+/// keeps of it what a registry keeps.
+struct Unfinished<'a> {
+    head: &'a http::request::Parts,
+    shared: &'a Shared,
+    got: BytesMut,
+    open: bool,
+}
+
+impl Unfinished<'_> {
+    fn finish(mut self) -> Bytes {
+        self.open = false;
+        self.got.split().freeze()
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            let got = self.got.split().freeze();
+            self.shared.with(|registry| registry.cut(self.head, got));
+        }
+    }
+}

@@ -5,3 +5,18 @@
 pub mod docker_registry;
 pub mod runtimes;
 pub mod scenario;
+
+/// The READMEs' examples are compiled, and run where they can be.
+#[cfg(doctest)]
+mod readmes {
+    #[doc = include_str!("../../README.md")]
+    struct Project;
+    #[doc = include_str!("../../registry-proto/README.md")]
+    struct Core;
+    #[doc = include_str!("../../runtime-tokio/README.md")]
+    struct Tokio;
+    #[doc = include_str!("../../runtime-async-std/README.md")]
+    struct AsyncStd;
+    #[doc = include_str!("../../runtime-blocking/README.md")]
+    struct Blocking;
+}

@@ -88,7 +88,7 @@ impl Scenario {
             _ => Destination::Below("localhost:5000/below".to_owned()),
         };
         let mut faults = Faults::default();
-        if seed % 10 != 0 {
+        if !seed.is_multiple_of(10) {
             faults.requests = dice.below(400);
             faults.lost_sessions = dice.below(30);
             faults.revoked_tokens = dice.below(30);

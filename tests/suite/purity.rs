@@ -1,5 +1,7 @@
 //! The core stays pure: neither its sources nor its dependencies know sockets, files, threads, clocks or a runtime.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -81,6 +81,29 @@ pub struct Archive {
     notes: Vec<String>,
 }
 
+/// What [`Archive::examine`] found: an archive, faults, or both.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// The archive with those of its images that can be used, if any.
+    pub archive: Option<Archive>,
+    /// Every fault found.
+    pub faults: Vec<ArchiveError>,
+}
+
+impl Examined {
+    /// The archive, if nothing is wrong with it.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn into_result(self) -> Result<Archive, ArchiveError> {
+        match (self.faults.into_iter().next(), self.archive) {
+            (Some(fault), _) => Err(fault),
+            (None, Some(archive)) => Ok(archive),
+            (None, None) => unreachable!("what holds no image is a fault"),
+        }
+    }
+}
+
 impl Archive {
     /// Reads an archive's table of contents. Of a tar that is its headers and documents; layers are skipped, except that
     /// a compressed layer whose name isn't its digest is hashed.
@@ -88,23 +111,19 @@ impl Archive {
     /// # Errors
     /// The first fault, even if other images of the archive could be used ([`Archive::examine`] goes on).
     pub fn read<D: Disk>(disk: &D, path: &Arc<Path>, limits: &Limits) -> Result<Self, ArchiveError> {
-        let (archive, faults) = Self::examine(disk, path, limits);
-        match (archive, faults.into_iter().next()) {
-            (_, Some(fault)) => Err(fault),
-            (Some(archive), None) => Ok(archive),
-            (None, None) => {
-                let why = "it holds no image".into();
-                Err(ArchiveError::new(Arc::clone(path), ArchiveFault::NotAnArchive { why }))
-            }
-        }
+        Self::examine(disk, path, limits).into_result()
     }
 
-    /// Like [`Archive::read`], but goes on after a fault where it can: the archive with those of its images that can be
-    /// used, if any, and every fault found.
-    pub fn examine<D: Disk>(disk: &D, path: &Arc<Path>, limits: &Limits) -> (Option<Self>, Vec<ArchiveError>) {
+    /// Like [`Archive::read`], but goes on after a fault where it can.
+    pub fn examine<D: Disk>(disk: &D, path: &Arc<Path>, limits: &Limits) -> Examined {
         let (archive, faults) = reading::examine(disk, path, limits);
-        let faults = faults.into_iter().map(|fault| ArchiveError::new(Arc::clone(path), fault)).collect();
-        (archive.filter(|archive| !archive.images.is_empty()), faults)
+        let mut faults: Vec<_> = faults.into_iter().map(|fault| ArchiveError::new(Arc::clone(path), fault)).collect();
+        let archive = archive.filter(|archive| !archive.images.is_empty());
+        if archive.is_none() && faults.is_empty() {
+            let why = "it holds no image".into();
+            faults.push(ArchiveError::new(Arc::clone(path), ArchiveFault::NotAnArchive { why }));
+        }
+        Examined { archive, faults }
     }
 
     /// The file or folder.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::make::{MemoryDisk, SampleImage};
-use super::{Archive, ArchiveError, ArchiveFault, Limits};
+use super::{Archive, ArchiveError, ArchiveFault, Examined, Limits};
 use crate::spec::Digest;
 
 mod formats;

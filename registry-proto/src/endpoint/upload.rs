@@ -107,7 +107,7 @@ pub(crate) enum SessionState {
     Gone,
 }
 
-pub(crate) fn state(reply: &Reply, session: &Uri, known: u64) -> Result<SessionState, Error> {
+pub(crate) fn state(reply: &Reply, session: &Uri, known: Option<u64>) -> Result<SessionState, Error> {
     match reply.status {
         // 204 is the specification's.
         StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {

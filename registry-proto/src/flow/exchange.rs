@@ -10,6 +10,8 @@
 //!          Fetching
 //! ```
 
+use std::collections::VecDeque;
+
 use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
@@ -58,7 +60,9 @@ pub(crate) struct Exchange {
     started: Option<Time>,
     /// Scopes that the registry asked for beyond ours.
     extra: ScopeSet,
-    note: Option<Event>,
+    /// When the request under way was sent.
+    asked_at: Time,
+    notes: VecDeque<Event>,
     state: State,
 }
 
@@ -95,13 +99,28 @@ impl Exchange {
             rounds: 0,
             started: None,
             extra: ScopeSet::default(),
-            note: None,
+            asked_at: Time::ZERO,
+            notes: VecDeque::new(),
             state: State::Ready,
         }
     }
 
     fn asked(&self) -> Asked {
         Asked::new(&self.ask.method, &self.url)
+    }
+
+    /// What became of the request under way, for logs.
+    fn tell(&mut self, cx: &Context<'_>, outcome: &Outcome) {
+        let request = match &self.state {
+            State::Fetching { asked, .. } => asked.clone(),
+            _ => self.asked(),
+        };
+        let reply = match outcome {
+            Outcome::Replied { head, .. } => Ok(head.status),
+            Outcome::Failed { why, .. } => Err(why.clone()),
+            Outcome::Indexed(_) | Outcome::Hashed(_) => unreachable!("tickets are typed: an exchange gets a reply"),
+        };
+        self.notes.push_back(Event::Asked { request, reply, took: cx.now.since(self.asked_at) });
     }
 
     fn scopes(&self) -> ScopeSet {
@@ -122,6 +141,7 @@ impl Exchange {
         let (with, header) = match self.authorisation(cx) {
             Ok(Authorisation::Show(with, header)) => (with, header),
             Ok(Authorisation::Fetch(step, state)) => {
+                self.asked_at = now;
                 self.state = *state;
                 return *step;
             }
@@ -138,6 +158,7 @@ impl Exchange {
         let ticket = cx.ticket();
         let job = ticket.id();
         cx.session.pace.occupy(&target, job);
+        self.asked_at = now;
         self.state = State::Sent { job, with };
         Step::Run(Job::Exchange(ticket, with_agent(request, cx), self.ask.plan, timeouts(cx)))
     }
@@ -421,8 +442,8 @@ impl Exchange {
     fn pause(&mut self, cx: &mut Context<'_>, asked: &Asked, why: &str, until: Option<Time>) -> State {
         self.tries += 1;
         let until = until.unwrap_or_else(|| cx.now + cx.backoff(self.tries));
-        self.note =
-            Some(Event::Retrying { request: asked.to_string(), why: why.to_owned(), after: until.since(cx.now) });
+        let after = until.since(cx.now);
+        self.notes.push_back(Event::Retrying { request: asked.to_string(), why: why.to_owned(), after });
         State::Pause(until)
     }
 }
@@ -442,7 +463,7 @@ impl Flow for Exchange {
     type Output = Answer;
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<Answer> {
-        if let Some(note) = self.note.take() {
+        if let Some(note) = self.notes.pop_front() {
             return Step::Note(note);
         }
         match std::mem::replace(&mut self.state, State::Over) {
@@ -480,6 +501,7 @@ impl Flow for Exchange {
         if cx.session.pace.release(done.id) {
             cx.session.moved();
         }
+        self.tell(cx, &done.outcome);
         self.state = match std::mem::replace(&mut self.state, State::Over) {
             State::Fetching { key, asked, .. } => self.fetched(cx, &key, asked, done.outcome),
             State::Sent { with, .. } => match done.outcome {

@@ -23,7 +23,7 @@ pub use fleet::Fleet;
 pub(crate) use manifest::{HasManifest, PutManifest, PutOutcome};
 pub use ping::Pinging;
 pub use push::{Destination, Preview, Previewed, Push, PushOptions, Pushed, PushedReference, Totals};
-pub use read_archive::ReadArchive;
+pub use read_archive::{ExamineArchive, ReadArchive};
 pub use upload::{Brought, Upload, Uploaded};
 pub use verify::{Verified, VerifyArchive};
 

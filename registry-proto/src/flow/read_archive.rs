@@ -3,16 +3,45 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, Examined};
 use crate::error::Error;
-use crate::flow::{Context, Flow, Step};
+use crate::flow::{Context, Flow, Step, ready};
 use crate::job::{Completion, Job, JobId, Outcome};
 
 /// Reads which images an archive holds and where in the file their blobs lie. Nothing is copied, nothing is sent.
 ///
-/// Yields an [`Archive`].
+/// Yields an [`Archive`]; the first fault is an error.
 #[derive(Debug)]
-pub struct ReadArchive {
+pub struct ReadArchive(ExamineArchive);
+
+impl ReadArchive {
+    /// Of the archive (a tar file or an OCI layout folder) at this path.
+    pub fn new(path: impl Into<Arc<Path>>) -> Self {
+        Self(ExamineArchive::new(path))
+    }
+}
+
+impl Flow for ReadArchive {
+    type Output = Archive;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Archive> {
+        Step::Done(ready!(self.0.poll(cx)).and_then(|found| Ok(found.into_result()?)))
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        self.0.handle(cx, done)
+    }
+
+    fn cancel(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// As [`ReadArchive`], but goes on after a fault where it can.
+///
+/// Yields what was [`Examined`].
+#[derive(Debug)]
+pub struct ExamineArchive {
     path: Arc<Path>,
     state: State,
 }
@@ -22,21 +51,21 @@ enum State {
     New,
     Reading(JobId),
     Cancelling(JobId),
-    Settled(Box<Result<Archive, Error>>),
+    Settled(Box<Result<Examined, Error>>),
     Over,
 }
 
-impl ReadArchive {
+impl ExamineArchive {
     /// Of the archive (a tar file or an OCI layout folder) at this path.
     pub fn new(path: impl Into<Arc<Path>>) -> Self {
         Self { path: path.into(), state: State::New }
     }
 }
 
-impl Flow for ReadArchive {
-    type Output = Archive;
+impl Flow for ExamineArchive {
+    type Output = Examined;
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Archive> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Examined> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::New => {
                 let ticket = cx.ticket();
@@ -62,8 +91,7 @@ impl Flow for ReadArchive {
             _ => return Err(done),
         }
         self.state = State::Settled(Box::new(match done.outcome {
-            Outcome::Indexed(Ok(archive)) => Ok(*archive),
-            Outcome::Indexed(Err(why)) => Err(why.into()),
+            Outcome::Indexed(found) => Ok(*found),
             Outcome::Failed { why, .. } => Err(Error::Local(why)),
             Outcome::Replied { .. } | Outcome::Hashed(_) => {
                 unreachable!("tickets are typed: an index job gets an archive")

@@ -61,6 +61,8 @@ pub struct Upload {
     chunk_min: u64,
     /// How many bytes the registry holds, by its word.
     acked: u64,
+    /// Whether this session was sent anything: a registry that then says `0-0` may hold a byte or none.
+    handed: bool,
     /// The most it ever held: only beyond it is there progress.
     best: u64,
     /// Troubles in a row without progress.
@@ -160,6 +162,7 @@ impl Upload {
             session: None,
             chunk_min: 0,
             acked: 0,
+            handed: false,
             best: 0,
             troubles: 0,
             restarts: 0,
@@ -220,6 +223,7 @@ impl Upload {
                 self.session = Some(url);
                 self.chunk_min = chunk_min;
                 self.acked = 0;
+                self.handed = false;
                 self.notes.push_back(Event::Sending {
                     repository: self.repository.clone(),
                     blob: self.id(),
@@ -241,6 +245,7 @@ impl Upload {
         let policy = cx.session.config().upload;
         let left = self.size - self.acked;
         if left > 0 {
+            self.handed = true;
             let chunk = match self.chunk_size(cx, policy, left) {
                 None => left,
                 Some(chunk) => {
@@ -383,8 +388,9 @@ impl Upload {
 
     fn after_probe(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>) -> State {
         let Some(session) = self.session.clone() else { return self.open(cx, false) };
+        let known = (!self.handed || self.acked > 0).then_some(self.acked);
         let state = reply_of(answer).and_then(|reply| {
-            let state = upload::state(&reply, &session, self.acked)?;
+            let state = upload::state(&reply, &session, known)?;
             match state {
                 SessionState::At { at, .. } if at > self.size => {
                     Err(reply.broken(format!("it claims to hold {at} bytes of a blob of {}", self.size)))

@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::archive::{Archive, ArchiveBlob, BlobContent};
+use crate::archive::{Archive, ArchiveBlob, ArchiveError, BlobContent, Examined};
 use crate::digester::Digester;
 use crate::error::Error;
-use crate::flow::{Context, Fleet, Flow, ReadArchive, Step, ready};
+use crate::flow::{Context, ExamineArchive, Fleet, Flow, Step, ready};
 use crate::job::{BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, Meter, Outcome};
 use crate::spec::Digest;
 
@@ -16,7 +16,7 @@ const WIDTH: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 
 /// Reads an archive's table of contents and then every blob, to see whether its bytes have its digest. Sends nothing.
 ///
-/// Yields what was [`Verified`]; faults in single blobs are part of it, not an error.
+/// Yields what was [`Verified`]: every fault of the archive is part of it, not an error.
 #[derive(Debug)]
 pub struct VerifyArchive {
     state: State,
@@ -25,23 +25,32 @@ pub struct VerifyArchive {
 /// The result of [`VerifyArchive`].
 #[derive(Clone, Debug)]
 pub struct Verified {
-    /// The archive, read.
-    pub archive: Archive,
+    /// The archive with those of its images that can be used, if any.
+    pub archive: Option<Archive>,
+    /// What is wrong with its documents and its structure.
+    pub faults: Vec<ArchiveError>,
     /// The blobs that are not what they should be, and why.
-    pub faults: Vec<(Digest, Failure)>,
+    pub damaged: Vec<(Digest, Failure)>,
+}
+
+impl Verified {
+    /// Whether nothing is wrong.
+    pub const fn is_whole(&self) -> bool {
+        self.faults.is_empty() && self.damaged.is_empty()
+    }
 }
 
 #[derive(Debug)]
 enum State {
-    Reading(ReadArchive),
-    Hashing(Box<Archive>, Fleet<HashBlob>),
+    Reading(ExamineArchive),
+    Hashing(Box<Examined>, Fleet<HashBlob>),
     Over,
 }
 
 impl VerifyArchive {
     /// Of the archive (a tar file or an OCI layout folder) at this path.
     pub fn new(path: impl Into<Arc<Path>>) -> Self {
-        Self { state: State::Reading(ReadArchive::new(path)) }
+        Self { state: State::Reading(ExamineArchive::new(path)) }
     }
 }
 
@@ -52,21 +61,22 @@ impl Flow for VerifyArchive {
         loop {
             self.state = match &mut self.state {
                 State::Reading(reading) => match ready!(reading.poll(cx)) {
-                    Ok(archive) => {
-                        let blobs: Vec<_> = archive.blobs().map(HashBlob::new).collect();
-                        State::Hashing(Box::new(archive), Fleet::new(blobs, WIDTH))
+                    Ok(found) => {
+                        let blobs: Vec<_> = found.archive.iter().flat_map(Archive::blobs).map(HashBlob::new).collect();
+                        State::Hashing(Box::new(found), Fleet::new(blobs, WIDTH))
                     }
                     Err(why) => return Step::Done(Err(why)),
                 },
                 State::Hashing(_, fleet) => {
-                    let found = ready!(fleet.poll(cx));
-                    let State::Hashing(archive, _) = std::mem::replace(&mut self.state, State::Over) else {
+                    let damaged = ready!(fleet.poll(cx));
+                    let State::Hashing(found, _) = std::mem::replace(&mut self.state, State::Over) else {
                         unreachable!("the state was just matched")
                     };
-                    return Step::Done(
-                        found
-                            .map(|found| Verified { archive: *archive, faults: found.into_iter().flatten().collect() }),
-                    );
+                    return Step::Done(damaged.map(|damaged| Verified {
+                        archive: found.archive,
+                        faults: found.faults,
+                        damaged: damaged.into_iter().flatten().collect(),
+                    }));
                 }
                 State::Over => panic!("polled after it was done"),
             };

@@ -34,7 +34,7 @@ pub enum Job {
     ///
     /// Send exactly the headers that are there (plus `Host`), never follow, decompress, retry or look at the status.
     Exchange(Ticket<kind::Exchange>, http::Request<Payload>, Plan, Timeouts),
-    /// Read an image archive's table of contents: [`Archive::read`](crate::archive::Archive::read).
+    /// Read an image archive's table of contents: [`Archive::examine`](crate::archive::Archive::examine).
     Index(Ticket<kind::Index>, Arc<Path>),
     /// Read a range of a file into its digester; nothing is sent.
     Hash(Ticket<kind::Hash>, FileRange),

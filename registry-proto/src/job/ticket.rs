@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::archive::{Archive, ArchiveError};
+use crate::archive::Examined;
 use crate::digester::Digester;
 use crate::job::{Failure, Received};
 
@@ -86,14 +86,9 @@ impl Ticket<kind::Exchange> {
 }
 
 impl Ticket<kind::Index> {
-    /// The archive was read.
-    pub fn indexed(self, archive: Archive) -> Completion {
-        Completion { id: self.id, outcome: Outcome::Indexed(Ok(Box::new(archive))) }
-    }
-
-    /// The archive could not be read, or is not one.
-    pub fn refused(self, why: ArchiveError) -> Completion {
-        Completion { id: self.id, outcome: Outcome::Indexed(Err(why)) }
+    /// What was at the path.
+    pub fn indexed(self, found: Examined) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Indexed(Box::new(found)) }
     }
 
     /// The work itself broke down.
@@ -132,7 +127,7 @@ impl Completion {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Replied { head: Box<http::response::Parts>, body: Received, sent: Option<Digester> },
-    Indexed(Result<Box<Archive>, ArchiveError>),
+    Indexed(Box<Examined>),
     Hashed(Digester),
     Failed { why: Failure, sent: Option<Digester> },
 }

@@ -66,12 +66,12 @@ pub fn acknowledged(start: u64, length: u64, header: Option<&str>) -> AckedOffse
     }
 }
 
-/// How many bytes a registry holds, by the reply to a question for it. `known`: how many it had confirmed before, which
-/// settles what `0-0` means. `None` if the reply doesn't say.
-pub fn status_offset(header: Option<&str>, known: u64) -> Option<u64> {
+/// How many bytes a registry holds, by the reply to a question for it. `known`: how many it holds for certain, if nothing
+/// was sent since of which one byte may have arrived; only that settles what `0-0` means. `None` if the reply doesn't say.
+pub fn status_offset(header: Option<&str>, known: Option<u64>) -> Option<u64> {
     match last_byte(header?)? {
         None => Some(0),
-        Some(0) => Some(u64::from(known == 1)),
+        Some(0) => known.filter(|at| *at <= 1),
         Some(last) => last.checked_add(1),
     }
 }
@@ -116,12 +116,14 @@ mod tests {
 
     #[test]
     fn c65_what_a_status_says() {
-        assert_eq!(status_offset(Some("0-3"), 0), Some(4));
-        assert_eq!(status_offset(Some("0-0"), 0), Some(0));
-        assert_eq!(status_offset(Some("0-0"), 1), Some(1));
-        assert_eq!(status_offset(Some("0--1"), 9), Some(0));
-        assert_eq!(status_offset(Some("0-18446744073709551615"), 0), None);
-        assert_eq!(status_offset(None, 0), None);
+        assert_eq!(status_offset(Some("0-3"), Some(0)), Some(4));
+        assert_eq!(status_offset(Some("0-0"), Some(0)), Some(0));
+        assert_eq!(status_offset(Some("0-0"), Some(1)), Some(1));
+        assert_eq!(status_offset(Some("0-0"), Some(9)), None, "it always says that");
+        assert_eq!(status_offset(Some("0-0"), None), None, "one byte or none");
+        assert_eq!(status_offset(Some("0--1"), Some(9)), Some(0));
+        assert_eq!(status_offset(Some("0-18446744073709551615"), Some(0)), None);
+        assert_eq!(status_offset(None, Some(0)), None);
     }
 
     proptest! {
@@ -130,7 +132,7 @@ mod tests {
             if let AckedOffset::At(at) = acknowledged(start, length, Some(&header)) {
                 prop_assert!(at > start && at <= start + length);
             }
-            let _ = status_offset(Some(&header), start);
+            let _ = status_offset(Some(&header), Some(start));
         }
     }
 }

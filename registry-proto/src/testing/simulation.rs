@@ -224,10 +224,9 @@ impl Simulation {
     fn perform(&mut self, job: Job, requests: &mut Vec<Asked>) -> Completion {
         match job {
             Job::Exchange(ticket, request, plan, _) => self.exchange(ticket, request, plan, requests),
-            Job::Index(ticket, path) => match Archive::read(&self.disk, &path, &crate::archive::Limits::default()) {
-                Ok(archive) => ticket.indexed(archive),
-                Err(why) => ticket.refused(why),
-            },
+            Job::Index(ticket, path) => {
+                ticket.indexed(Archive::examine(&self.disk, &path, &crate::archive::Limits::default()))
+            }
             Job::Hash(ticket, range) => match self.read(range) {
                 (Ok(_), Some(digester)) => ticket.hashed(digester),
                 (Err(why), _) => ticket.failed(why),

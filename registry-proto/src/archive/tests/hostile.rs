@@ -89,7 +89,7 @@ fn examine_finds_every_fault() {
         {"Config": "c.json", "Layers": ["1", "2"], "RepoTags": ["app:v1"]},
     ]);
     let disk = MemoryDisk::with("x.tar", archive("c.json", &manifest).finish());
-    let (found, faults) = Archive::examine(&disk, &Path::new("x.tar").into(), &Limits::default());
+    let Examined { archive: found, faults } = Archive::examine(&disk, &Path::new("x.tar").into(), &Limits::default());
     assert_eq!((found.unwrap().images().len(), faults.len()), (1, 2), "{faults:?}");
 }
 
@@ -142,7 +142,7 @@ proptest! {
             content.truncate(cut.index(content.len()));
         }
         let disk = MemoryDisk::with("x.tar", content.clone());
-        let (archive, faults) = Archive::examine(&disk, &Path::new("x.tar").into(), &Limits::default());
+        let Examined { archive, faults } = Archive::examine(&disk, &Path::new("x.tar").into(), &Limits::default());
         prop_assert!(archive.is_some() || !faults.is_empty());
         if let Some(archive) = archive {
             sane(&content, &archive);

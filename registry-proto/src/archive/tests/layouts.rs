@@ -12,7 +12,7 @@ use crate::spec::{Descriptor, ImageManifest, Manifest, MediaType};
 
 type Files = BTreeMap<PathBuf, Bytes>;
 
-fn examine(files: Files) -> (Option<Archive>, Vec<ArchiveError>) {
+fn examine(files: Files) -> Examined {
     Archive::examine(&MemoryDisk::folder("dir", files), &Path::new("dir").into(), &Limits::default())
 }
 
@@ -38,7 +38,7 @@ fn a_missing_layer_is_named_and_the_other_image_can_be_used() {
     let mut files = make::oci_folder(&[one, two.clone()]);
     let gone = two.manifest(true).image().unwrap().layers[0].digest.clone();
     files.remove(&at(&gone));
-    let (archive, faults) = examine(files);
+    let Examined { archive, faults } = examine(files);
     assert_eq!(archive.unwrap().images().len(), 1);
     let [fault] = &faults[..] else { panic!("{faults:?}") };
     let text = fault.to_string();
@@ -62,7 +62,7 @@ fn foreign_layers_may_be_absent_and_inline_content_counts() {
     let manifest = manifest.to_manifest();
     let mut files = layout(Files::new(), &[manifest.descriptor()]);
     put(&mut files, &manifest);
-    let (archive, faults) = examine(files);
+    let Examined { archive, faults } = examine(files);
     assert!(faults.is_empty(), "{faults:?}");
     let archive = archive.unwrap();
     let blobs: Vec<_> = archive.blobs().map(|blob| blob.content().clone()).collect();
@@ -82,7 +82,7 @@ fn wrong_bytes_and_wrong_sizes_are_refused() {
     ] {
         let mut files = make::oci_folder(std::slice::from_ref(&image));
         files.insert(at(digest), content);
-        let (archive, faults) = examine(files);
+        let Examined { archive, faults } = examine(files);
         assert!(archive.is_none() && matches!(faults[0].fault(), ArchiveFault::Mismatch { .. }), "{faults:?}");
         assert!(faults[0].to_string().contains(digest.as_str()));
     }
@@ -101,19 +101,19 @@ fn an_index_keeps_held_attestations_and_needs_a_held_platform() {
         }
         examine(files)
     };
-    let (archive, faults) = pruned(&[]);
+    let Examined { archive, faults } = pruned(&[]);
     assert_eq!((archive.unwrap().images()[0].root().digest(), faults.len()), (index.digest(), 0));
-    let (archive, _) = pruned(&[&all[1]]);
+    let Examined { archive, .. } = pruned(&[&all[1]]);
     let archive = archive.unwrap();
     let platforms: Vec<_> = archive.images()[0].root().index().unwrap().manifests.iter().map(|m| &m.platform).collect();
     assert_eq!(platforms, [&Some(one.platform), &Some(attestation.platform.clone())]);
     assert!(attestation.platform.is_unknown() && archive.images()[0].manifests().len() == 3);
-    let (archive, faults) = pruned(&[&all[0], &all[1]]);
+    let Examined { archive, faults } = pruned(&[&all[0], &all[1]]);
     assert!(archive.is_none() && matches!(faults[0].fault(), ArchiveFault::Missing { .. }), "{faults:?}");
     // A platform that lacks a layer is not held either.
     let mut files = make::multi_platform_folder(&all);
     files.remove(&at(&attestation.manifest(true).image().unwrap().layers[0].digest));
-    let (archive, faults) = examine(files);
+    let Examined { archive, faults } = examine(files);
     assert_eq!((archive.unwrap().images()[0].manifests().len(), faults.len()), (3, 0));
 }
 
@@ -124,7 +124,7 @@ fn nesting_has_a_limit_and_a_reduced_index_changes_those_above() {
     let mut root = make::index_of(&[one, two], true);
     for depth in 1..7 {
         put(&mut files, &root);
-        let (archive, faults) = examine(layout(files.clone(), &[root.descriptor()]));
+        let Examined { archive, faults } = examine(layout(files.clone(), &[root.descriptor()]));
         if depth <= 4 {
             let archive = archive.unwrap();
             let manifests = archive.images()[0].manifests();
@@ -151,7 +151,7 @@ fn names_of_one_digest_are_merged_and_strange_roots_left_out() {
     let mut files = make::oci_folder(std::slice::from_ref(&image));
     files.insert(at(&strange.digest), Bytes::from_static(b"{}"));
     let roots = [name("v1"), name("localhost/a:v1"), name("_x"), name("a b"), name("a:_x"), strange];
-    let (archive, faults) = examine(layout(files, &roots));
+    let Examined { archive, faults } = examine(layout(files, &roots));
     let archive = archive.unwrap();
     assert_eq!((archive.images().len(), faults.len(), archive.notes().len()), (1, 0, 2), "{:?}", archive.notes());
     assert_eq!(written(&archive.images()[0]), ["localhost/a:v1", "a:_x"]);

@@ -20,7 +20,7 @@ impl Registry {
         let most = self.profile.catalog_page;
         let count = match asked(call)? {
             Some(count) if count > most => return Err(Refusal::from(Code::PAGINATION).detail(json!({ "n": count }))),
-            count => count.unwrap_or(most.min(100)),
+            count => count.unwrap_or_else(|| most.min(100)),
         };
         let all = self.repositories.keys().map(String::as_str);
         let (page, more) = page(all, call.query.get("last"), Some(count));

@@ -50,7 +50,7 @@ impl Route {
         let (head, last) = rest.rsplit_once('/').ok_or_else(Refusal::no_such_path)?;
         if last.is_empty() {
             // One slash too many at most, so that this calls itself once at most.
-            if head.ends_with('/') {
+            if head.is_empty() || head.ends_with('/') {
                 return Err(Refusal::no_such_path());
             }
             return match head.strip_suffix("/blobs/uploads") {

@@ -1,0 +1,266 @@
+//! What can be typed: verbs, flags and their help.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use registry_tokio::proto::UploadPolicy;
+use registry_tokio::proto::spec::{Reference, Registry};
+
+const EXAMPLES: &str = "\
+Examples:
+  tug demo                                      see it all at work, with nothing to set up
+  # See it all at work, with nothing to set up
+  tug demo
+  # A `docker save` tar, an OCI archive or an OCI layout folder
+  tug push app.tar localhost:5000/app:v1
+  # Every image of an archive under its own tags, below a prefix
+  tug push images.tar --prefix registry.example.org/mirror
+  # What is in an archive, and whether it is whole
+  tug inspect app.tar && tug validate app.tar
+  # A small registry in memory, for tests
+  tug serve --addr 127.0.0.1:5000
+
+Results go to standard output, everything else to standard error.
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C.";
+
+/// Moves container images between archives and registries.
+#[derive(Debug, Parser)]
+#[command(name = "tug", version, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
+pub(crate) struct Tug {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    #[command(flatten)]
+    pub(crate) voice: Voice,
+}
+
+/// How much is said on standard error.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Voice {
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Log every request (without secrets)
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Push(Push),
+    Ping(Ping),
+    /// Print the digest of each image of an archive
+    ///
+    /// It is the digest that a registry will give for the image. Of several images, a line `DIGEST NAME` each.
+    Digest(OfArchive),
+    /// Show what is in an archive
+    ///
+    /// Platform, age, layers with their sizes, environment, command and labels of each image.
+    Inspect(OfArchive),
+    /// Check that an archive is whole
+    ///
+    /// Reads all of it. Prints `ok`, or every fault found.
+    Validate(OfArchive),
+    Serve(Serve),
+    Demo(Demo),
+    /// Print the completion script for a shell
+    ///
+    /// For bash: source <(tug completions bash)
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Push the images of an archive to a registry
+///
+/// ARCHIVE is a `docker save` tar (old or new form), an OCI archive or an OCI layout folder: what it is is found out by its
+/// content. It is read in place; layers go as they are, so that digests stay what they were. What the registry has already is
+/// not sent again.
+///
+/// Without REF, every image goes to the tags that the archive has for it.
+///
+/// Prints the digest of what was pushed; of several references, a line `DIGEST REF` each.
+#[derive(Args, Debug)]
+pub(crate) struct Push {
+    /// A tar file or an OCI layout folder
+    #[arg(value_name = "ARCHIVE")]
+    pub(crate) archive: PathBuf,
+    /// Where to: [HOST[:PORT]/]REPOSITORY[:TAG]
+    #[arg(value_name = "REF")]
+    pub(crate) reference: Option<Reference>,
+    /// Push every image to its own tags below this: with `localhost:5000/mirror`, `busybox:1` goes to
+    /// `localhost:5000/mirror/busybox:1`
+    #[arg(long, value_name = "HOST/NAMESPACE", conflicts_with = "reference")]
+    pub(crate) prefix: Option<String>,
+    /// Of an archive with several images, only the one with this name or digest
+    #[arg(long, value_name = "NAME|DIGEST")]
+    pub(crate) image: Option<String>,
+    /// Find out what would be sent, and send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
+    #[command(flatten)]
+    pub(crate) upload: Upload,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// How blobs are uploaded.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Upload")]
+pub(crate) struct Upload {
+    /// Send blobs in chunks of this size (`5242880`, `5M`); `auto`: in one request, and in chunks where that does not get
+    /// through
+    #[arg(long, value_name = "auto|BYTES", default_value = "auto", value_parser = chunk_size)]
+    pub(crate) chunk_size: UploadPolicy,
+    /// Send each blob in one request, whatever happens
+    #[arg(long, conflicts_with = "chunk_size")]
+    pub(crate) monolithic: bool,
+    /// How many blobs are transferred at a time
+    #[arg(short, long, value_name = "N", default_value = "4")]
+    pub(crate) jobs: NonZeroUsize,
+}
+
+/// Ask a registry whether it is one, and how it wants to be authenticated
+#[derive(Args, Debug)]
+pub(crate) struct Ping {
+    /// The registry: HOST[:PORT]
+    #[arg(value_name = "HOST")]
+    pub(crate) registry: Registry,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// An archive to look at.
+#[derive(Args, Debug)]
+pub(crate) struct OfArchive {
+    /// A tar file or an OCI layout folder
+    #[arg(value_name = "ARCHIVE")]
+    pub(crate) archive: PathBuf,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
+}
+
+/// Run a small registry, for tests and CI
+///
+/// It keeps everything in memory and forgets it when it ends. Prints its address once it listens.
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
+    pub(crate) addr: SocketAddr,
+}
+
+/// Push an image to a registry of its own and show that it is there
+///
+/// Starts a registry in memory on a free port of this machine, makes an image on the spot (or takes yours), pushes it, and
+/// looks at the result, each step with the command that does it.
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// Push this archive instead of an image made on the spot
+    #[arg(value_name = "ARCHIVE")]
+    pub(crate) archive: Option<PathBuf>,
+}
+
+/// How registries are reached.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Registry")]
+pub(crate) struct Access {
+    /// Speak http, also with hosts that are not this machine
+    #[arg(long, conflicts_with = "tls")]
+    pub(crate) plain_http: bool,
+    /// Speak https, also with this machine
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// The user to log in as
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// The password; other users of this machine can see it: prefer --password-stdin
+    #[arg(short, long, value_name = "PASSWORD", requires = "username", conflicts_with = "password_stdin")]
+    pub(crate) password: Option<String>,
+    /// Read the password from the first line of standard input
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+    /// Trust this certificate authority, too (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// How often a request is tried again
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub(crate) retries: u32,
+    /// Give a transfer up that has not moved for so long
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct FormatArg {
+    /// What standard output is written for: people and pipes, or programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string()),
+        _ => Err("a number of seconds above 0".to_owned()),
+    }
+}
+
+fn chunk_size(text: &str) -> Result<UploadPolicy, String> {
+    if text == "auto" {
+        return Ok(UploadPolicy::Auto);
+    }
+    let (number, shift) = match text.strip_suffix("iB").or_else(|| text.strip_suffix('B')).unwrap_or(text) {
+        text if text.ends_with(['k', 'K']) => (&text[..text.len() - 1], 10),
+        text if text.ends_with(['m', 'M']) => (&text[..text.len() - 1], 20),
+        text if text.ends_with(['g', 'G']) => (&text[..text.len() - 1], 30),
+        text => (text, 0),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).and_then(NonZeroU64::new);
+    bytes.map(UploadPolicy::Chunked).ok_or_else(|| "`auto`, or a number of bytes such as 5242880 or 5M".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Tug::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        let chunks = |bytes| Ok(UploadPolicy::Chunked(NonZeroU64::new(bytes).expect("not 0")));
+        assert_eq!(chunk_size("auto"), Ok(UploadPolicy::Auto));
+        assert_eq!(chunk_size("5242880"), chunks(5 << 20));
+        assert_eq!(chunk_size("5M"), chunks(5 << 20));
+        assert_eq!(chunk_size("64KiB"), chunks(64 << 10));
+        assert_eq!(chunk_size("1g"), chunks(1 << 30));
+        for wrong in ["", "0", "-1", "5X", "M", "99999999999999999999", "99999999999G"] {
+            assert!(chunk_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for wrong in ["", "0", "-1", "nan", "inf", "1e300", "x"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

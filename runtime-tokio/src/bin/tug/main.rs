@@ -1,0 +1,78 @@
+//! `tug` moves container images: the command around this crate's client.
+
+mod archive;
+mod args;
+mod demo;
+mod output;
+mod progress;
+mod push;
+mod registry;
+mod serve;
+mod setup;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Tug, Verb};
+use output::Trouble;
+
+/// What a shell reports for a program that was stopped by Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    // clap leaves with 0 after --help and with 2 after wrong usage.
+    let tug = Tug::parse();
+    match run(tug) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has seen enough (`tug … | head`).
+        Err(Trouble::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Trouble::Operation(registry_tokio::proto::Error::Cancelled)) => {
+            complain("stopped; nothing half-done is visible, and the same command goes on where this one left off");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(Trouble::Usage(why)) => {
+            complain(why);
+            ExitCode::from(2)
+        }
+        Err(why) => {
+            complain(why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn complain(why: impl std::fmt::Display) {
+    let style = if io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    // If not even this can be written, there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{}error{}: {why}", style.0, style.1);
+}
+
+fn run(tug: Tug) -> Result<(), Trouble> {
+    if let Verb::Completions { shell } = tug.verb {
+        clap_complete::generate(shell, &mut Tug::command(), "tug", &mut io::stdout().lock());
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|why| Trouble::Other(format!("no threads could be started: {why}")))?;
+    let voice = tug.voice;
+    let done = runtime.block_on(async {
+        match tug.verb {
+            Verb::Push(what) => push::push(what, voice).await,
+            Verb::Ping(what) => registry::ping(what, voice).await,
+            Verb::Digest(what) => archive::digest(what, voice).await,
+            Verb::Inspect(what) => archive::inspect(what, voice).await,
+            Verb::Validate(what) => archive::validate(what, voice).await,
+            Verb::Serve(what) => serve::serve(what).await,
+            Verb::Demo(what) => demo::demo(what, voice).await,
+            Verb::Completions { .. } => unreachable!("handled above"),
+        }
+    });
+    // A file read that hangs must not keep a finished command from ending.
+    runtime.shutdown_background();
+    done
+}

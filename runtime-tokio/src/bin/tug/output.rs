@@ -1,0 +1,64 @@
+//! Standard output, and what can go wrong.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+
+use registry_tokio::proto::Error;
+use serde_json::Value;
+
+use crate::args::Format;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// An operation of the client did.
+    Operation(Error),
+    /// Standard output can't be written to.
+    Output(io::Error),
+    /// What was typed makes no sense, though each part of it does.
+    Usage(String),
+    Other(String),
+}
+
+impl Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Operation(why) => why.fmt(f),
+            Self::Output(why) => write!(f, "standard output can't be written to: {why}"),
+            Self::Usage(why) | Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(why: Error) -> Self {
+        match why {
+            Error::Misuse(why) => Self::Usage(why),
+            why => Self::Operation(why),
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(why: io::Error) -> Self {
+        Self::Output(why)
+    }
+}
+
+/// Prints a result: its text as it is, or its JSON on a line of its own.
+pub(crate) fn print(format: Format, text: impl Display, json: impl FnOnce() -> Value) -> Result<(), Trouble> {
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Text => write!(out, "{text}")?,
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut out, &json()).map_err(io::Error::from)?;
+            writeln!(out)?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// A number of bytes for people.
+pub(crate) fn bytes(count: u64) -> impl Display {
+    indicatif::BinaryBytes(count)
+}

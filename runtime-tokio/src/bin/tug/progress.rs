@@ -1,0 +1,247 @@
+//! What is said on standard error while an operation runs: bars on a terminal, lines in a log.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use registry_tokio::Client;
+use registry_tokio::proto::job::Meter;
+use registry_tokio::proto::spec::{Digest, Repository};
+use registry_tokio::proto::{BlobId, Event, Flow};
+
+use crate::args::Voice;
+use crate::output::{Trouble, bytes};
+
+/// How often bars move.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// How often a log hears how far it has come.
+const PULSE: Duration = Duration::from_secs(10);
+
+/// Runs operations and tells how they go.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    screen: Arc<Mutex<Screen>>,
+}
+
+/// Everything that is known about the blobs under way, and where it is shown.
+#[derive(Debug)]
+struct Screen {
+    voice: Voice,
+    bars: Option<Bars>,
+    moving: HashMap<(Repository, Digest), Moving>,
+    /// Bytes of blobs that are done.
+    done: u64,
+    /// Bytes of all blobs that have to be moved, as far as that is known.
+    total: u64,
+    pulse: Instant,
+    /// Bytes that had been moved at the last pulse.
+    then: u64,
+}
+
+#[derive(Debug)]
+struct Bars {
+    all: MultiProgress,
+    total: ProgressBar,
+}
+
+#[derive(Debug)]
+struct Moving {
+    meter: Meter,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    pub(crate) fn new(voice: Voice) -> Self {
+        let bars = (!voice.quiet && io::stderr().is_terminal()).then(Bars::new);
+        Self {
+            screen: Arc::new(Mutex::new(Screen {
+                voice,
+                bars,
+                moving: HashMap::new(),
+                done: 0,
+                total: 0,
+                pulse: Instant::now(),
+                then: 0,
+            })),
+        }
+    }
+
+    /// Runs a flow. Ctrl-C asks it to wind down; a second one ends the command on the spot.
+    pub(crate) async fn run<F: Flow>(&self, client: &Client, flow: F) -> Result<F::Output, Trouble> {
+        let screen = Arc::clone(&self.screen);
+        let ticking = tokio::spawn(async move {
+            let mut frames = tokio::time::interval(FRAME);
+            loop {
+                frames.tick().await;
+                locked(&screen).tick();
+            }
+        });
+        let stopping = client.clone();
+        let interrupts = tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                stopping.cancel();
+            }
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(crate::INTERRUPTED.into());
+            }
+        });
+        let result = client.run_with(flow, |event| locked(&self.screen).tell(event)).await;
+        ticking.abort();
+        interrupts.abort();
+        locked(&self.screen).clear();
+        Ok(result?)
+    }
+
+    /// Says something to a person.
+    pub(crate) fn say(&self, line: impl std::fmt::Display) {
+        locked(&self.screen).say(line);
+    }
+}
+
+fn locked(screen: &Mutex<Screen>) -> std::sync::MutexGuard<'_, Screen> {
+    screen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Bars {
+    fn new() -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let total = all.add(ProgressBar::new(0));
+        // `wide_bar` takes what is left of the line, which on a narrow terminal may be nothing.
+        total.set_style(style("total        {wide_bar} {binary_bytes:>10} of {binary_total_bytes:<10} {binary_bytes_per_sec:>12} {eta:>4}"));
+        Self { all, total }
+    }
+
+    fn add(&self, blob: &BlobId) -> ProgressBar {
+        let bar = self.all.insert_before(&self.total, ProgressBar::new(blob.size));
+        bar.set_style(style("{prefix:12} {wide_bar} {binary_bytes:>10} of {binary_total_bytes:<10}"));
+        bar.set_prefix(short(&blob.digest).to_owned());
+        bar
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates are constant, and tested").progress_chars("━╸ ")
+}
+
+/// The twelve digits by which people tell digests apart.
+pub(crate) fn short(digest: &Digest) -> &str {
+    let encoded = digest.as_str().split_once(':').map_or(digest.as_str(), |(_, encoded)| encoded);
+    encoded.get(..12).unwrap_or(encoded)
+}
+
+impl Screen {
+    fn say(&self, line: impl std::fmt::Display) {
+        if self.voice.quiet {
+            return;
+        }
+        match &self.bars {
+            // Goes above the bars. If standard error is gone, there is nobody to tell.
+            Some(bars) => _ = bars.all.println(line.to_string()),
+            None => _ = writeln!(io::stderr(), "{line}"),
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        match event {
+            Event::Queued { blob, .. } => self.total += blob.size,
+            Event::Exists { repository, blob } => self.left(&repository, &blob, "there already"),
+            Event::Mounted { repository, blob } => self.left(&repository, &blob, "mounted"),
+            Event::Sending { repository, blob, meter } => {
+                let key = (repository, blob.digest.clone());
+                // Sent once more from the start: the same blob, the same bar.
+                let bar = self.moving.remove(&key).and_then(|moving| moving.bar);
+                let bar = bar.or_else(|| self.bars.as_ref().map(|bars| bars.add(&blob)));
+                self.moving.insert(key, Moving { meter, bar });
+            }
+            Event::Sent { repository, blob, sent } if sent == blob.size => {
+                self.done += blob.size;
+                self.over(&repository, &blob);
+                self.line(&blob, format_args!("sent, {}", bytes(blob.size)));
+            }
+            Event::ManifestPut { repository, reference, digest, .. } => {
+                self.say(format_args!("{}: {repository} {reference} put", short(&digest)));
+            }
+            Event::ManifestExists { repository, reference, digest } => {
+                self.say(format_args!("{}: {repository} {reference} there already", short(&digest)));
+            }
+            Event::Retrying { request, why, after } => {
+                self.say(format_args!("{request}: {why}; once more in {:.1} s", after.as_secs_f64()));
+            }
+            Event::Notice(what) => self.say(format_args!("note: {what}")),
+            Event::Asked { request, reply, took } if self.voice.verbose => {
+                let took = took.as_millis();
+                match reply {
+                    Ok(status) => self.say(format_args!("{request}: {status}, {took} ms")),
+                    Err(why) => self.say(format_args!("{request}: {why}, {took} ms")),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A blob that need not be moved after all.
+    fn left(&mut self, repository: &Repository, blob: &BlobId, why: &str) {
+        self.total = self.total.saturating_sub(blob.size);
+        self.over(repository, blob);
+        self.line(blob, format_args!("{why}, {}", bytes(blob.size)));
+    }
+
+    fn over(&mut self, repository: &Repository, blob: &BlobId) {
+        let moving = self.moving.remove(&(repository.clone(), blob.digest.clone()));
+        if let Some(bar) = moving.and_then(|moving| moving.bar) {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// A line about a blob, where no bar shows it.
+    fn line(&self, blob: &BlobId, what: std::fmt::Arguments<'_>) {
+        if self.bars.is_none() {
+            self.say(format_args!("{}: {what}", short(&blob.digest)));
+        }
+    }
+
+    fn moved(&self) -> u64 {
+        self.done + self.moving.values().map(|moving| moving.meter.read()).sum::<u64>()
+    }
+
+    fn tick(&mut self) {
+        let moved = self.moved();
+        if let Some(bars) = &self.bars {
+            bars.total.set_length(self.total);
+            bars.total.set_position(moved);
+            for moving in self.moving.values() {
+                if let Some(bar) = &moving.bar {
+                    bar.set_position(moving.meter.read());
+                }
+            }
+        } else if self.pulse.elapsed() >= PULSE && !self.moving.is_empty() {
+            let rate = (moved.saturating_sub(self.then) as f64 / self.pulse.elapsed().as_secs_f64()) as u64;
+            self.say(format_args!("{} of {}, {}/s", bytes(moved), bytes(self.total), bytes(rate)));
+            (self.pulse, self.then) = (Instant::now(), moved);
+        }
+    }
+
+    fn clear(&mut self) {
+        for (_, moving) in self.moving.drain() {
+            if let Some(bar) = moving.bar {
+                bar.finish_and_clear();
+            }
+        }
+        if let Some(bars) = &self.bars {
+            bars.total.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_are_templates() {
+        Bars::new().add(&BlobId { digest: Digest::of(b""), size: 1 });
+    }
+}

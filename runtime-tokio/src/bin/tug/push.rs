@@ -1,0 +1,127 @@
+//! `push`.
+
+use std::fmt::Write as _;
+
+use registry_tokio::proto::flow::{
+    Destination, Preview, Previewed, Push as Pushing, PushOptions, Pushed, PushedReference,
+};
+use registry_tokio::proto::spec::{Reference, Registry};
+use serde_json::{Value, json};
+
+use crate::args::{Push, Voice};
+use crate::output::{Trouble, bytes, print};
+use crate::progress::Progress;
+use crate::setup;
+
+pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
+    let client = setup::client(&what.access, Some(&what.upload), registry(&what)?.as_ref())?;
+    let progress = Progress::new(voice);
+    let to = match (what.reference, what.prefix) {
+        (Some(reference), _) => Destination::Reference(reference),
+        (None, Some(prefix)) => Destination::Below(prefix),
+        (None, None) => Destination::OriginalTags,
+    };
+    let mut options = PushOptions::default();
+    options.image = what.image;
+    if what.dry_run {
+        let previewed = progress.run(&client, Preview::new(what.archive, to, options)).await?;
+        return print(what.format.format, preview_text(&previewed), || preview_json(&previewed));
+    }
+    let pushed = progress.run(&client, Pushing::new(what.archive, to, options)).await?;
+    progress.say(summary(&pushed));
+    print(what.format.format, references_text(&pushed.references), || pushed_json(&pushed))
+}
+
+/// The one registry that the push goes to, if that can be told before the archive is read.
+fn registry(what: &Push) -> Result<Option<Registry>, Trouble> {
+    match (&what.reference, &what.prefix) {
+        (Some(reference), _) => Ok(Some(reference.repository().registry().clone())),
+        (None, Some(prefix)) => {
+            // Only with something behind it is a prefix a reference; a bare host is one, too.
+            let below = format!("{}/x", prefix.trim_end_matches('/'));
+            let reference: Reference =
+                below.parse().map_err(|why| Trouble::Usage(format!("--prefix {prefix}: {why}")))?;
+            Ok(Some(reference.repository().registry().clone()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// `DIGEST` for one reference, a line `DIGEST REF` each for several.
+fn references_text(references: &[PushedReference]) -> String {
+    match references {
+        [only] => format!("{}\n", only.digest),
+        several => several.iter().fold(String::new(), |mut text, one| {
+            _ = writeln!(text, "{} {}", one.digest, one.to_reference());
+            text
+        }),
+    }
+}
+
+fn references_json(references: &[PushedReference]) -> Value {
+    references
+        .iter()
+        .map(|one| json!({ "reference": one.to_reference().to_string(), "digest": one.digest.to_string() }))
+        .collect()
+}
+
+fn pushed_json(pushed: &Pushed) -> Value {
+    json!({
+        "references": references_json(&pushed.references),
+        "sent": pushed.totals.sent,
+        "sentBytes": pushed.totals.sent_bytes,
+        "existed": pushed.totals.existed,
+        "mounted": pushed.totals.mounted,
+    })
+}
+
+fn summary(pushed: &Pushed) -> String {
+    let totals = &pushed.totals;
+    if totals.sent + totals.existed + totals.mounted == 0 {
+        return "everything was there already".to_owned();
+    }
+    format!(
+        "{} of {} blobs sent ({}), {} there already, {} mounted",
+        totals.sent,
+        totals.sent + totals.existed + totals.mounted,
+        bytes(totals.sent_bytes),
+        totals.existed,
+        totals.mounted
+    )
+}
+
+fn preview_text(previewed: &Previewed) -> String {
+    let mut text = String::new();
+    for (repository, blob) in &previewed.missing {
+        _ = writeln!(text, "{} {:>10} to {repository}", blob.digest, blob.size);
+    }
+    for one in &previewed.references {
+        _ = writeln!(text, "{} would be {}", one.to_reference(), one.digest);
+    }
+    _ = writeln!(
+        text,
+        "{} bytes in {} blobs would be sent; {} are there already, {} would be mounted",
+        previewed.bytes(),
+        previewed.missing.len(),
+        previewed.present,
+        previewed.mounts
+    );
+    text
+}
+
+fn preview_json(previewed: &Previewed) -> Value {
+    let missing: Vec<_> = previewed
+        .missing
+        .iter()
+        .map(|(repository, blob)| {
+            json!({ "repository": repository.to_string(), "digest": blob.digest.to_string(), "size": blob.size })
+        })
+        .collect();
+    json!({
+        "references": references_json(&previewed.references),
+        "bytes": previewed.bytes(),
+        "missing": missing,
+        "present": previewed.present,
+        "mounts": previewed.mounts,
+    })
+}

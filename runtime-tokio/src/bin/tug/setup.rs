@@ -1,0 +1,81 @@
+//! From flags to a client.
+
+use std::io::BufRead as _;
+
+use registry_tokio::Client;
+use registry_tokio::proto::spec::Registry;
+use registry_tokio::proto::{Config, Credential, Scheme};
+
+use crate::args::{Access, Upload};
+use crate::output::Trouble;
+
+/// What the flags say, as configuration.
+pub(crate) fn config(access: &Access, upload: Option<&Upload>) -> Config {
+    let mut config = Config::default();
+    config.user_agent = concat!("tug/", env!("CARGO_PKG_VERSION")).to_owned();
+    config.scheme = match (access.plain_http, access.tls) {
+        (true, _) => Scheme::Http,
+        (_, true) => Scheme::Https,
+        _ => Scheme::Auto,
+    };
+    config.retries = access.retries;
+    config.timeouts.idle = access.timeout;
+    config.timeouts.connect = config.timeouts.connect.min(access.timeout);
+    if let Some(upload) = upload {
+        config.upload =
+            if upload.monolithic { registry_tokio::proto::UploadPolicy::Monolithic } else { upload.chunk_size };
+        config.transfers = upload.jobs;
+    }
+    config
+}
+
+/// The client that the flags describe. `registry`: whom a user and password are for.
+pub(crate) fn client(access: &Access, upload: Option<&Upload>, registry: Option<&Registry>) -> Result<Client, Trouble> {
+    let mut config = config(access, upload);
+    if let Some(username) = &access.username {
+        let registry = registry.ok_or_else(|| {
+            Trouble::Usage("--username needs one registry that it is for: give a REF, or --prefix".to_owned())
+        })?;
+        config.log_in(registry, Credential::password(username, password(access)?));
+    }
+    let mut builder = Client::builder().config(config);
+    if let Some(file) = &access.ca_file {
+        for certificate in certificates(file)? {
+            builder = builder.root_certificate(certificate);
+        }
+    }
+    Ok(builder.build()?)
+}
+
+fn password(access: &Access) -> Result<String, Trouble> {
+    if let Some(password) = &access.password {
+        return Ok(password.clone());
+    }
+    if !access.password_stdin {
+        return Err(Trouble::Usage("--username needs --password-stdin or --password".to_owned()));
+    }
+    let mut line = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|why| Trouble::Other(format!("no password can be read from standard input: {why}")))?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(Trouble::Usage("standard input holds no password".to_owned()));
+    }
+    Ok(password.to_owned())
+}
+
+fn certificates(file: &std::path::Path) -> Result<Vec<Vec<u8>>, Trouble> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+
+    let wrong = |why: &dyn std::fmt::Display| Trouble::Usage(format!("--ca-file {}: {why}", file.display()));
+    let found = CertificateDer::pem_file_iter(file).map_err(|why| wrong(&why))?;
+    let found: Vec<_> =
+        found.map(|one| one.map(|der| der.to_vec())).collect::<Result<_, _>>().map_err(|why| wrong(&why))?;
+    if found.is_empty() {
+        return Err(wrong(&"there is no certificate in it"));
+    }
+    Ok(found)
+}
