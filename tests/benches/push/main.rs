@@ -4,6 +4,9 @@
 //! cargo bench -p registry-tests --features peers --bench push [-- [--runs N] [--only LETTERS] [--who NAME,NAME…]]
 //! ```
 //!
+//! For a look at a single push, the program that this builds makes an archive with `prepare LETTER FOLDER`, and pushes it as
+//! `as NAME FOLDER/image.tar HOST REPOSITORY` (the floor and oci-client take `plan.json`, curl `files.json`).
+//!
 //! What is measured and what came of it the last time: `tests/benches/README.md`.
 
 #![allow(clippy::unwrap_used, reason = "a bench that can't go on may as well stop")]
@@ -30,6 +33,9 @@ use crate::workload::{Prepared, Workload};
 /// Memory, where there is some: disks of shared machines would drown what is measured.
 const MEMORY: &str = "/dev/shm";
 
+/// How often a run is tried until others leave the machine alone meanwhile; the least disturbed one counts otherwise.
+const TRIES: usize = 5;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -42,6 +48,11 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         };
+    }
+    if let ["prepare", letter, folder] = words[..] {
+        let workload = Workload::ALL.into_iter().find(|workload| workload.letter() == letter).expect("a, b or c");
+        println!("{:#?}", workload.prepare(Path::new(folder)));
+        return ExitCode::SUCCESS;
     }
     match Options::read(&words) {
         Ok(options) => {
@@ -87,12 +98,12 @@ fn compare(options: &Options) {
     let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.unwrap();
     // The registries' storage, too.
     tempfile::env::override_temp_dir(folder.path()).expect("nobody has set it before");
-    let (mut sections, mut second_section) = (Vec::new(), None);
+    let (mut sections, mut second_section, mut repeated) = (Vec::new(), None, 0);
     for &workload in &options.workloads {
         eprintln!("({}) {}", workload.letter(), workload.title());
         let place = folder.path().join(workload.letter());
         let prepared = workload.prepare(&place);
-        let (first, second) = measure_all(&prepared, options, &place);
+        let (first, second) = measure_all(&prepared, options, &place, &mut repeated);
         sections.push(Section::first(workload, first));
         if workload == Workload::Usual {
             second_section = Some(Section::second(second));
@@ -100,7 +111,7 @@ fn compare(options: &Options) {
         // Gone before the next: both at once would need twice the memory.
         std::fs::remove_dir_all(place).unwrap();
     }
-    println!("{}", table::machine(options.runs));
+    println!("{}", table::machine(options.runs, repeated));
     for section in sections.into_iter().chain(second_section) {
         println!("{section}");
     }
@@ -109,7 +120,7 @@ fn compare(options: &Options) {
 type Outcomes = Vec<(Contender, Outcome)>;
 
 /// Every contender once, then all of them again: what else the machine does meanwhile hits all alike.
-fn measure_all(what: &Prepared, options: &Options, place: &Path) -> (Outcomes, Outcomes) {
+fn measure_all(what: &Prepared, options: &Options, place: &Path, repeated: &mut usize) -> (Outcomes, Outcomes) {
     let mut first: BTreeMap<&str, Outcome> = BTreeMap::new();
     let mut second: BTreeMap<&str, Outcome> = BTreeMap::new();
     for run in 1..=options.runs {
@@ -119,15 +130,24 @@ fn measure_all(what: &Prepared, options: &Options, place: &Path) -> (Outcomes, O
                 second.insert(who.word(), Outcome::Absent(why));
                 continue;
             }
-            let registry = DockerRegistry::start();
-            let ran = push(who, what, &registry, place);
-            note(run, who, "first", &ran);
-            let again = ran.is_ok() && what.workload == Workload::Usual;
-            first.entry(who.word()).or_default().add(ran);
-            if again {
-                let ran = push(who, what, &registry, place);
-                note(run, who, "second", &ran);
-                second.entry(who.word()).or_default().add(ran);
+            let mut best = measure_one(who, what, place);
+            for _ in 1..TRIES {
+                if best.0.as_ref().map_or(true, Run::is_quiet) {
+                    break;
+                }
+                *repeated += 1;
+                let next = measure_one(who, what, place);
+                let disturbed = |ran: &Result<Run, String>| ran.as_ref().map_or(-1.0, Run::disturbance);
+                // A failure counts for more than any time.
+                if disturbed(&next.0) < disturbed(&best.0) {
+                    best = next;
+                }
+            }
+            note(run, who, &best.0);
+            first.entry(who.word()).or_default().add(best.0);
+            if let Some(again) = best.1 {
+                note(run, who, &again);
+                second.entry(who.word()).or_default().add(again);
             }
         }
     }
@@ -137,10 +157,22 @@ fn measure_all(what: &Prepared, options: &Options, place: &Path) -> (Outcomes, O
     (in_order(first), in_order(second))
 }
 
-fn note(run: usize, who: Contender, which: &str, ran: &Result<Run, String>) {
+/// A push to a registry of its own and, of the usual image, the same once more.
+fn measure_one(who: Contender, what: &Prepared, place: &Path) -> (Result<Run, String>, Option<Result<Run, String>>) {
+    let registry = DockerRegistry::start();
+    measure::wait_for_quiet();
+    let first = push(who, what, &registry, place);
+    let again = (first.is_ok() && what.workload == Workload::Usual).then(|| push(who, what, &registry, place));
+    (first, again)
+}
+
+fn note(run: usize, who: Contender, ran: &Result<Run, String>) {
     match ran {
-        Ok(ran) => eprintln!("  run {run}, {}, {which}: {:.3} s", who.word(), ran.wall.as_secs_f64()),
-        Err(why) => eprintln!("  run {run}, {}, {which}: {why}", who.word()),
+        Ok(ran) => {
+            let others = ran.others.unwrap_or_default();
+            eprintln!("  run {run}, {}: {:.3} s (others: {others:.2} s)", who.word(), ran.wall.as_secs_f64());
+        }
+        Err(why) => eprintln!("  run {run}, {}: {why}", who.word()),
     }
 }
 

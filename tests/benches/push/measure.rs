@@ -1,8 +1,12 @@
 //! One run: time as a clock on the wall tells it, memory and processor time as the kernel does.
+//!
+//! Whoever shares the machine slows everything down, and not everything alike: so it is measured, too, how much processor
+//! time others took during a run, and runs that were disturbed are repeated. What is kept is never chosen by how fast it was.
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// What one run took.
@@ -12,6 +16,8 @@ pub(crate) struct Run {
     pub(crate) wall: Duration,
     /// What only `/usr/bin/time` knows.
     pub(crate) usage: Option<Usage>,
+    /// Processor time that neither the process nor the registry took.
+    pub(crate) others: Option<f64>,
 }
 
 /// What a process and those that it started used.
@@ -21,6 +27,18 @@ pub(crate) struct Usage {
     pub(crate) peak_kib: u64,
     /// User and system time.
     pub(crate) processor: f64,
+}
+
+impl Run {
+    /// Whether others left the machine to us. What the kernel counts comes in hundredths of a second.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.others.is_none_or(|others| others <= 0.05 + 0.05 * self.wall.as_secs_f64())
+    }
+
+    /// How much others took, to compare runs by.
+    pub(crate) fn disturbance(&self) -> f64 {
+        self.others.map_or(0.0, |others| others / self.wall.as_secs_f64())
+    }
 }
 
 const TIME: &str = "/usr/bin/time";
@@ -43,13 +61,56 @@ pub(crate) fn run(command: &[String], folder: &Path) -> Result<Run, String> {
     };
     // skopeo unpacks OCI archives: on the same kind of storage as everything else.
     process.env("TMPDIR", folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let before = busy().zip(children());
     let started = Instant::now();
     let ran = process.output().map_err(|why| format!("{}: {why}", command[0]))?;
     let wall = started.elapsed();
     if !ran.status.success() {
         return Err(String::from_utf8_lossy(&ran.stderr).trim().to_owned());
     }
-    Ok(Run { wall, usage: timed.then(|| fs::read_to_string(&notes).ok()).flatten().and_then(|text| usage(&text)) })
+    let after = busy().zip(children());
+    let usage = timed.then(|| fs::read_to_string(&notes).ok()).flatten().and_then(|text| usage(&text));
+    let others = before.zip(after).zip(usage).map(|(((busy, children), (busy_then, children_then)), usage)| {
+        ((busy_then - busy) - (children_then - children) - usage.processor).max(0.0)
+    });
+    Ok(Run { wall, usage, others })
+}
+
+/// Waits until the machine is nearly idle, but not for ever.
+pub(crate) fn wait_for_quiet() {
+    const LOOK: Duration = Duration::from_millis(200);
+    for _ in 0..100 {
+        let before = busy();
+        sleep(LOOK);
+        let Some((before, after)) = before.zip(busy()) else { return };
+        if after - before < 0.1 * LOOK.as_secs_f64() {
+            return;
+        }
+    }
+}
+
+/// Linux tells processor time in hundredths of a second on every architecture.
+fn seconds<'a>(ticks: impl Iterator<Item = &'a str>) -> Option<f64> {
+    ticks.map(|ticks| ticks.parse::<f64>().ok()).sum::<Option<f64>>().map(|ticks| ticks / 100.0)
+}
+
+/// User and system time of all programs since the machine started.
+fn busy() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    seconds(stat.lines().next()?.split_whitespace().skip(1).take(3))
+}
+
+/// User and system time of this process's children that are still there: of the registry.
+fn children() -> Option<f64> {
+    let this = process::id().to_string();
+    let stats =
+        fs::read_dir("/proc").ok()?.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    let times = stats.filter_map(|stat| {
+        // The program's name, in parentheses, may itself hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        (*fields.get(1)? == this).then(|| seconds(fields.iter().skip(11).take(2).copied()))?
+    });
+    Some(times.sum())
 }
 
 fn usage(text: &str) -> Option<Usage> {

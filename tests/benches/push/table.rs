@@ -38,13 +38,6 @@ impl Outcome {
         }
     }
 
-    fn fastest(&self) -> Option<f64> {
-        match self {
-            Self::Runs(runs) => runs.iter().map(|run| run.wall.as_secs_f64()).min_by(f64::total_cmp),
-            _ => None,
-        }
-    }
-
     fn seconds(&self) -> Option<f64> {
         match self {
             Self::Runs(runs) => median(runs.iter().map(|run| run.wall.as_secs_f64())),
@@ -98,11 +91,6 @@ impl Section {
         self.outcomes.iter().find(|(who, _)| *who == wanted).and_then(|(_, outcome)| outcome.seconds())
     }
 
-    /// Of two on a busy machine, the fastest runs tell most about them: what disturbs only ever adds.
-    fn fastest(&self, wanted: Contender) -> Option<f64> {
-        self.outcomes.iter().find(|(who, _)| *who == wanted).and_then(|(_, outcome)| outcome.fastest())
-    }
-
     fn verdict(&self, who: Contender, seconds: f64) -> String {
         let Contender::Ours(runtime) = who else { return String::new() };
         let floor = self.seconds(Contender::Floor);
@@ -133,7 +121,7 @@ impl fmt::Display for Section {
         writeln!(f, "### {}\n", self.title)?;
         writeln!(
             f,
-            "| | × floor | × floor, fastest runs | median, s | fastest to slowest, s | processor, s | peak memory, MiB | target |"
+            "| | × floor | median, s | fastest to slowest, s | processor, s | others, s | peak memory, MiB | target |"
         )?;
         writeln!(f, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |")?;
         let floor = self.seconds(Contender::Floor);
@@ -151,15 +139,15 @@ impl fmt::Display for Section {
                 Outcome::Runs(runs) => runs,
             };
             let Some(seconds) = outcome.seconds() else { continue };
-            let least = outcome.fastest().unwrap_or(seconds);
-            let most = runs.iter().map(|run| run.wall.as_secs_f64()).fold(0.0, f64::max);
+            let walls = || runs.iter().map(|run| run.wall.as_secs_f64());
+            let (least, most) = (walls().fold(f64::MAX, f64::min), walls().fold(0.0, f64::max));
             let usage = || runs.iter().filter_map(|run| run.usage);
             writeln!(
                 f,
-                "| {who} | {} | {} | {seconds:.3} | {least:.3} to {most:.3} | {} | {} | {} |",
+                "| {who} | {} | {seconds:.3} | {least:.3} to {most:.3} | {} | {} | {} | {} |",
                 or_dash(floor.map(|floor| format!("{:.2}", seconds / floor))),
-                or_dash(self.fastest(Contender::Floor).map(|floor| format!("{:.2}", least / floor))),
                 or_dash(median(usage().map(|usage| usage.processor)).map(|processor| format!("{processor:.2}"))),
+                or_dash(median(runs.iter().filter_map(|run| run.others)).map(|others| format!("{others:.2}"))),
                 or_dash(median(usage().map(|usage| usage.peak_kib as f64 / 1024.0)).map(|peak| format!("{peak:.0}"))),
                 self.verdict(*who, seconds),
             )?;
@@ -169,7 +157,7 @@ impl fmt::Display for Section {
 }
 
 /// What it was measured on, and with whom.
-pub(crate) fn machine(runs: usize) -> String {
+pub(crate) fn machine(runs: usize, repeated: usize) -> String {
     let first_line = |program: &str| {
         let ran = Command::new(program).arg("--version").output().ok()?;
         Some(String::from_utf8_lossy(&ran.stdout).lines().next()?.to_owned())
@@ -188,7 +176,10 @@ pub(crate) fn machine(runs: usize) -> String {
         format!("- {}", first_line("docker-registry").unwrap_or_else(|| "docker-registry".into())),
         format!("- {}", first_line("skopeo").unwrap_or_else(|| "no skopeo".into())),
         format!("- {}", first_line("curl").unwrap_or_else(|| "no curl".into())),
-        format!("- medians of {runs} runs without warm-up, interleaved, each against a fresh registry\n"),
+        format!(
+            "- medians of {runs} runs without warm-up, interleaved, each against a fresh registry; {repeated} runs were \
+             repeated because other programs kept the machine busy meanwhile\n"
+        ),
     ];
     lines.join("\n")
 }
