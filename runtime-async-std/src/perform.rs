@@ -17,6 +17,7 @@ use surf::Client as Surf;
 use crate::body::{self, Feed};
 use crate::connect::failure_of;
 use crate::disk::LocalDisk;
+use crate::stream::Line;
 
 /// What is read of a file at a time where nothing is sent.
 const BUFFER: usize = 256 << 10;
@@ -79,10 +80,21 @@ async fn exchange(surf: &Surf, request: http::Request<Payload>, plan: Plan, time
         }
     };
     let feed = pump.as_ref().map(|(_, feed)| feed.as_ref());
+    let (mut line, captures) = Line::new();
+    // Bodies in memory are handed over at once.
+    let sent = || feed.is_none_or(|feed| feed.moved() >= length);
     let mut result = match surf_request(&head, body) {
-        Ok(request) => reply(surf, request, plan, timeouts, feed, length).await,
+        Ok(mut request) => {
+            let inner: &mut http_types::Request = request.as_mut();
+            inner.ext_mut().insert(captures);
+            reply(surf, request, plan, timeouts, stalled(&mut line, feed, &sent, timeouts)).await
+        }
         Err(why) => Err(why),
     };
+    if result.is_ok() && sent() {
+        line.keep();
+    }
+    drop(line);
     let pumped = match pump {
         Some((pump, _)) => Some(pump.stop().await),
         None => None,
@@ -114,11 +126,10 @@ async fn reply(
     request: surf::Request,
     plan: Plan,
     timeouts: Timeouts,
-    feed: Option<&Feed>,
-    length: u64,
+    stalled: impl Future<Output = Phase>,
 ) -> Result<(http::response::Parts, Received), Failure> {
     let mut sending = pin!(surf.send(request).fuse());
-    let mut stalled = pin!(stalled(feed, length, timeouts).fuse());
+    let mut stalled = pin!(stalled.fuse());
     let mut response = select_biased! {
         response = sending => response.map_err(|why| failure_of_surf(&why))?,
         phase = stalled => return Err(Failure::new(FailureKind::Timeout(phase), "")),
@@ -163,22 +174,23 @@ fn failure_of_surf(why: &surf::Error) -> Failure {
 }
 
 /// Resolves when the request has made no progress for too long. An upload as a whole may take as long as it likes.
-async fn stalled(feed: Option<&Feed>, length: u64, timeouts: Timeouts) -> Phase {
+async fn stalled(line: &mut Line, feed: Option<&Feed>, sent: &impl Fn() -> bool, timeouts: Timeouts) -> Phase {
     // Connecting has its own limit, which comes out of the connector.
-    let mut quiet_since = Instant::now() + timeouts.connect.min(Duration::from_secs(1));
+    line.connected().await;
+    // Often enough for either limit: which of them it is changes while this sleeps.
+    let step = (timeouts.head.min(timeouts.idle) / 4).max(Duration::from_millis(5));
+    let mut quiet_since = Instant::now();
     let mut seen = 0;
     loop {
         let moved = feed.map_or(0, Feed::moved);
         if moved != seen || feed.is_some_and(Feed::waits_for_file) {
             (seen, quiet_since) = (moved, Instant::now());
         }
-        // Bodies in memory are handed over at once.
-        let sent = feed.is_none() || moved >= length;
-        let (phase, limit) = if sent { (Phase::Head, timeouts.head) } else { (Phase::Body, timeouts.idle) };
+        let (phase, limit) = if sent() { (Phase::Head, timeouts.head) } else { (Phase::Body, timeouts.idle) };
         let quiet = Instant::now().saturating_duration_since(quiet_since);
         if quiet >= limit {
             return phase;
         }
-        async_std::task::sleep((limit - quiet).min(limit / 4).max(Duration::from_millis(5))).await;
+        async_std::task::sleep((limit - quiet).min(step)).await;
     }
 }

@@ -2,13 +2,17 @@
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use async_std::net::TcpStream;
 use futures_rustls::client::TlsStream;
+use futures_util::task::AtomicWaker;
 use futures_util::{AsyncRead, AsyncWrite};
+use http::Extensions;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection, capture_connection};
 
 /// What is read from a socket at a time.
 const SCRATCH: usize = 64 << 10;
@@ -64,12 +68,66 @@ impl AsyncWrite for Early {
 pub(crate) struct Conn {
     io: Io,
     scratch: Vec<u8>,
+    hangup: Arc<Hangup>,
     _place: Place,
+}
+
+/// The connection that a request goes over, once there is one.
+///
+/// A peer that answers early or says nothing, and holds the connection without reading, would keep hyper writing for ever,
+/// and the connection in its place. Unless [`Line::keep`] is called, nothing more is written when this is dropped: hyper
+/// comes to the end of what it has, finds the body stopped, and closes.
+#[derive(Debug)]
+pub(crate) struct Line {
+    captured: CaptureConnection,
+    keep: bool,
+}
+
+impl Line {
+    /// A line, and what hyper has to find with the request to tell of its connection.
+    pub(crate) fn new() -> (Self, Extensions) {
+        let mut request = http::Request::new(());
+        let captured = capture_connection(&mut request);
+        (Self { captured, keep: false }, std::mem::take(request.extensions_mut()))
+    }
+
+    /// Resolves when there is a connection; never if there will be none.
+    pub(crate) async fn connected(&mut self) {
+        drop(self.captured.wait_for_connection_metadata().await);
+    }
+
+    /// The request went out whole: the connection is as good as new.
+    pub(crate) const fn keep(&mut self) {
+        self.keep = true;
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        let mut extensions = Extensions::new();
+        if let Some(connected) = self.captured.connection_metadata().as_ref() {
+            connected.get_extras(&mut extensions);
+        }
+        if let Some(hangup) = extensions.get::<Arc<Hangup>>() {
+            hangup.over.store(true, Ordering::SeqCst);
+            hangup.writer.wake();
+        }
+    }
+}
+
+/// How a [`Line`] reaches its connection.
+#[derive(Debug, Default)]
+struct Hangup {
+    over: AtomicBool,
+    writer: AtomicWaker,
 }
 
 /// Gives a place back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(pub(crate) std::sync::Arc<async_channel::Receiver<()>>);
+pub(crate) struct Place(pub(crate) Arc<async_channel::Receiver<()>>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -86,11 +144,11 @@ enum Io {
 
 impl Conn {
     pub(crate) fn plain(stream: Early, place: Place) -> Self {
-        Self { io: Io::Plain(stream), scratch: Vec::new(), _place: place }
+        Self { io: Io::Plain(stream), scratch: Vec::new(), hangup: Arc::default(), _place: place }
     }
 
     pub(crate) fn tls(stream: TlsStream<Early>, place: Place) -> Self {
-        Self { io: Io::Tls(Box::new(stream)), scratch: Vec::new(), _place: place }
+        Self { io: Io::Tls(Box::new(stream)), scratch: Vec::new(), hangup: Arc::default(), _place: place }
     }
 }
 
@@ -98,8 +156,9 @@ impl Connection for Conn {
     fn connected(&self) -> Connected {
         let connected = Connected::new();
         match &self.io {
+            // Other requests share an HTTP/2 connection, which can drop one of them without ending.
             Io::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
-            _ => connected,
+            _ => connected.extra(Arc::clone(&self.hangup)),
         }
     }
 }
@@ -122,7 +181,12 @@ impl Read for Conn {
 
 impl Write for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        this.hangup.writer.register(cx.waker());
+        if this.hangup.over.load(Ordering::SeqCst) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        match &mut this.io {
             Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Io::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }

@@ -75,9 +75,12 @@ fn outgoing(request: &mut Request) -> Result<http::Request<SurfBody>, http_types
             outgoing = outgoing.header(name.as_str(), value.as_str());
         }
     }
-    outgoing
+    let mut outgoing = outgoing
         .body(SurfBody { body: Mutex::new(body), left })
-        .map_err(|why| http_types::Error::new(http_types::StatusCode::BadRequest, why))
+        .map_err(|why| http_types::Error::new(http_types::StatusCode::BadRequest, why))?;
+    // What is in there tells our side which connection the request went over.
+    outgoing.extensions_mut().extend(request.ext_mut().remove::<http::Extensions>().unwrap_or_default());
+    Ok(outgoing)
 }
 
 fn incoming(reply: http::Response<Incoming>) -> Response {

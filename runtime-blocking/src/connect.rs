@@ -10,9 +10,8 @@ use registry_proto::job::{Failure, FailureKind, Phase};
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 
-use crate::early::EarlyConnector;
+use crate::socket::connector;
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
@@ -49,7 +48,7 @@ pub(crate) fn agent(config: &Config, roots: &[Vec<u8>]) -> Agent {
         .max_idle_age(IDLE)
         .tls_config(tls)
         .build();
-    Agent::with_parts(settings, DefaultConnector::default().chain(EarlyConnector), DefaultResolver::default())
+    Agent::with_parts(settings, connector(), DefaultResolver::default())
 }
 
 /// What an error of ureq's means to the core.
@@ -57,7 +56,7 @@ pub(crate) fn failure_of(error: &ureq::Error) -> Failure {
     use ureq::{Error, Timeout};
     let kind = match error {
         Error::Timeout(Timeout::Connect | Timeout::Resolve) => FailureKind::Timeout(Phase::Connect),
-        Error::Timeout(Timeout::RecvResponse | Timeout::PerRead) => FailureKind::Timeout(Phase::Head),
+        Error::Timeout(Timeout::RecvResponse) => FailureKind::Timeout(Phase::Head),
         Error::Timeout(_) => FailureKind::Timeout(Phase::Body),
         Error::HostNotFound | Error::ConnectionFailed => FailureKind::Connect,
         Error::Io(why) => return failure_of_io(why),

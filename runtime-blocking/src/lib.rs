@@ -7,8 +7,8 @@ mod client;
 mod connect;
 mod disk;
 mod drive;
-mod early;
 mod perform;
+mod socket;
 
 pub use client::{Client, ClientBuilder};
 pub use registry_proto as proto;

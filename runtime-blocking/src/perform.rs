@@ -16,13 +16,12 @@ use ureq::{Agent, Body, SendBody};
 
 use crate::connect::{failure_of, failure_of_io};
 use crate::disk::LocalDisk;
-use crate::early::SendingBody;
+use crate::socket::{SendingBody, Stoppable};
 
 /// What is read of a file or a reply at a time where ureq brings no buffer of its own.
 const BUFFER: usize = 256 << 10;
 
-/// Set when nobody wants a job's answer any more. A call that waits for the network notices at its next byte, or when its
-/// time limit runs out.
+/// Set when nobody wants a job's answer any more. Whoever waits for the network notices soon.
 pub(crate) type Stop = Arc<AtomicBool>;
 
 /// Does a job. Its ticket is answered whatever happens, also if the work panics.
@@ -67,6 +66,7 @@ fn exchange(
     stop: &Stop,
     sent: &mut Option<Digester>,
 ) -> Result<(http::response::Parts, Received), Failure> {
+    let _stoppable = Stoppable::by(stop);
     let (head, payload) = request.into_parts();
     let response = match payload {
         Payload::File(range) => {
@@ -96,14 +96,12 @@ fn exchange(
 
 /// The request with its time limits.
 fn configured<B: ureq::AsSendBody>(agent: &Agent, request: http::Request<B>, limits: Timeouts) -> http::Request<B> {
-    // A read's limit also bounds the wait for a head, which may be long after an upload.
-    let waits_long = !matches!(*request.method(), Method::GET | Method::HEAD);
-    let read = if waits_long { limits.idle.max(limits.head) } else { limits.idle };
     agent
         .configure_request(request)
+        .timeout_resolve(Some(limits.connect))
         .timeout_connect(Some(limits.connect))
         .timeout_recv_response(Some(limits.head))
-        .timeout_per_read(Some(read))
+        .timeout_per_read(Some(limits.idle))
         .timeout_per_write(Some(limits.idle))
         .build()
 }
@@ -136,7 +134,7 @@ fn receive(
     Ok((head, incoming.finish()))
 }
 
-fn aborted() -> Failure {
+pub(crate) fn aborted() -> Failure {
     Failure::new(FailureKind::Cut, "aborted")
 }
 
@@ -144,13 +142,15 @@ fn aborted() -> Failure {
 struct OutgoingBody {
     outgoing: Outgoing<File>,
     sending: SendingBody,
+    /// What ureq has not been given yet; also of a body that is only pretended to be sent.
+    left: u64,
     stop: Stop,
     failure: Option<Failure>,
 }
 
 impl OutgoingBody {
     fn new(outgoing: Outgoing<File>, stop: Stop) -> Self {
-        Self { outgoing, sending: SendingBody::start(), stop, failure: None }
+        Self { left: outgoing.remaining(), outgoing, sending: SendingBody::start(), stop, failure: None }
     }
 
     fn finish(self) -> (Digester, Option<Failure>) {
@@ -163,14 +163,16 @@ impl Read for OutgoingBody {
         if self.stop.load(Ordering::Relaxed) {
             return Err(io::Error::other(aborted()));
         }
-        if self.sending.refused() {
-            // Nothing goes out any more; ending early makes ureq look at what came in.
-            let rest = usize::try_from(self.outgoing.remaining()).unwrap_or(usize::MAX);
-            return Ok(rest.min(buffer.len()));
-        }
-        self.outgoing.fill(buffer).map_err(|failure| {
-            self.failure = Some(failure.clone());
-            io::Error::other(failure)
-        })
+        let got = if self.sending.refused() {
+            // Nothing goes out any more. ureq looks at what came in once it believes that it sent everything.
+            usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len())
+        } else {
+            self.outgoing.fill(buffer).map_err(|failure| {
+                self.failure = Some(failure.clone());
+                io::Error::other(failure)
+            })?
+        };
+        self.left -= got as u64;
+        Ok(got)
     }
 }

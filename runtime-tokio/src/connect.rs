@@ -5,16 +5,20 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Uri;
+use futures_util::task::AtomicWaker;
+use http::{Extensions, Uri};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::{
+    CaptureConnection, Connected, Connection, HttpConnector, capture_connection,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use registry_proto::job::{Failure, FailureKind, Phase};
 use tokio::net::TcpStream;
@@ -60,7 +64,6 @@ impl Http {
     pub(crate) fn request(
         &self,
         request: http::Request<OutgoingBody>,
-        _connect: Duration,
     ) -> impl Future<Output = Result<http::Response<Incoming>, hyper_util::client::legacy::Error>> + use<> {
         self.pool.request(request)
     }
@@ -130,7 +133,7 @@ impl Service<Uri> for LimitedConnector {
         Box::pin(async move {
             let place = places.acquire_owned().await?;
             match tokio::time::timeout(limit, https.call(uri)).await {
-                Ok(Ok(stream)) => Ok(Limited { stream, _place: place }),
+                Ok(Ok(stream)) => Ok(Limited { stream, hangup: Arc::default(), _place: place }),
                 Ok(Err(why)) => Err(why),
                 Err(_) => Err(Failure::new(FailureKind::Timeout(Phase::Connect), "").into()),
             }
@@ -138,16 +141,77 @@ impl Service<Uri> for LimitedConnector {
     }
 }
 
+/// The connection that a request goes over, once there is one.
+///
+/// A peer that answers early or says nothing, and holds the connection without reading, would keep hyper writing for ever,
+/// and the connection in its place. Unless [`Line::keep`] is called, nothing more is written when this is dropped: hyper
+/// comes to the end of what it has, finds the body stopped, and closes.
+#[derive(Debug)]
+pub(crate) struct Line {
+    captured: CaptureConnection,
+    keep: bool,
+}
+
+impl Line {
+    pub(crate) fn of<B>(request: &mut http::Request<B>) -> Self {
+        Self { captured: capture_connection(request), keep: false }
+    }
+
+    /// Resolves when there is a connection; never if there will be none.
+    pub(crate) async fn connected(&mut self) {
+        drop(self.captured.wait_for_connection_metadata().await);
+    }
+
+    /// The request went out whole: the connection is as good as new.
+    pub(crate) const fn keep(&mut self) {
+        self.keep = true;
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        let mut extensions = Extensions::new();
+        if let Some(connected) = self.captured.connection_metadata().as_ref() {
+            connected.get_extras(&mut extensions);
+        }
+        if let Some(hangup) = extensions.get::<Arc<Hangup>>() {
+            hangup.over.store(true, Ordering::SeqCst);
+            hangup.writer.wake();
+        }
+    }
+}
+
+/// How a [`Line`] reaches its connection.
+#[derive(Debug, Default)]
+struct Hangup {
+    over: AtomicBool,
+    writer: AtomicWaker,
+}
+
 /// A connection that holds one of its host's places.
 #[derive(Debug)]
 struct Limited {
     stream: MaybeHttpsStream<Early>,
+    hangup: Arc<Hangup>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Limited {
+    /// Whether what is written goes nowhere. The caller is woken when that changes.
+    fn is_over(&self, cx: &Context<'_>) -> bool {
+        self.hangup.writer.register(cx.waker());
+        self.hangup.over.load(Ordering::SeqCst)
+    }
 }
 
 impl Connection for Limited {
     fn connected(&self) -> Connected {
-        self.stream.connected()
+        let connected = self.stream.connected();
+        // Other requests share an HTTP/2 connection, which can drop one of them without ending.
+        if connected.is_negotiated_h2() { connected } else { connected.extra(Arc::clone(&self.hangup)) }
     }
 }
 
@@ -175,6 +239,9 @@ impl Read for Limited {
 
 impl Write for Limited {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_over(cx) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -183,6 +250,9 @@ impl Write for Limited {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_over(cx) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 

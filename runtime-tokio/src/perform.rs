@@ -15,7 +15,7 @@ use registry_proto::job::{
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::body::{Feed, OutgoingBody};
-use crate::connect::{Http, failure_of};
+use crate::connect::{Http, Line, failure_of};
 use crate::disk::LocalDisk;
 
 /// What is read of a file at a time where nothing is sent.
@@ -62,9 +62,17 @@ struct Exchanged {
 async fn exchange(http: &Http, request: http::Request<Payload>, plan: Plan, timeouts: Timeouts) -> Exchanged {
     let (head, payload) = request.into_parts();
     let (body, pump) = OutgoingBody::new(payload);
-    let request = http::Request::from_parts(head, body);
+    let mut request = http::Request::from_parts(head, body);
+    let length = request.body().size_hint().exact().unwrap_or(0);
     let feed = pump.as_ref().map(|pump| Arc::clone(pump.feed()));
-    let mut result = reply(http, request, plan, timeouts, feed.as_deref()).await;
+    let mut line = Line::of(&mut request);
+    // Bodies in memory are handed over at once.
+    let sent = || feed.as_ref().is_none_or(|feed| feed.moved() >= length);
+    let mut result = reply(http, request, plan, timeouts, stalled(&mut line, feed.as_deref(), &sent, timeouts)).await;
+    if result.is_ok() && sent() {
+        line.keep();
+    }
+    drop(line);
     let pumped = match pump {
         Some(pump) => Some(pump.stop().await),
         None => None,
@@ -82,13 +90,12 @@ async fn reply(
     request: http::Request<OutgoingBody>,
     plan: Plan,
     timeouts: Timeouts,
-    feed: Option<&Feed>,
+    stalled: impl Future<Output = Phase>,
 ) -> Result<(http::response::Parts, Received), Failure> {
-    let length = request.body().size_hint().exact().unwrap_or(0);
-    let mut sending = pin!(http.request(request, timeouts.connect));
+    let mut sending = pin!(http.request(request));
     let response = tokio::select! {
         response = &mut sending => response.map_err(|why| failure_of(&why))?,
-        phase = stalled(feed, length, timeouts) => {
+        phase = stalled => {
             return Err(Failure::new(FailureKind::Timeout(phase), ""));
         }
     };
@@ -114,20 +121,23 @@ async fn reply(
 }
 
 /// Resolves when the request has made no progress for too long. An upload as a whole may take as long as it likes.
-async fn stalled(feed: Option<&Feed>, length: u64, timeouts: Timeouts) -> Phase {
+async fn stalled(line: &mut Line, feed: Option<&Feed>, sent: &impl Fn() -> bool, timeouts: Timeouts) -> Phase {
     // Connecting has its own limit, which comes out of the connector.
-    let mut quiet_since = Instant::now() + timeouts.connect.min(Duration::from_secs(1));
+    line.connected().await;
+    // Often enough for either limit: which of them it is changes while this sleeps.
+    let step = (timeouts.head.min(timeouts.idle) / 4).max(Duration::from_millis(5));
+    let mut quiet_since = Instant::now();
     let mut seen = 0;
     loop {
         let moved = feed.map_or(0, Feed::moved);
         if moved != seen || feed.is_some_and(Feed::waits_for_file) {
             (seen, quiet_since) = (moved, Instant::now());
         }
-        let (phase, limit) = if moved >= length { (Phase::Head, timeouts.head) } else { (Phase::Body, timeouts.idle) };
+        let (phase, limit) = if sent() { (Phase::Head, timeouts.head) } else { (Phase::Body, timeouts.idle) };
         let quiet = Instant::now().saturating_duration_since(quiet_since);
         if quiet >= limit {
             return phase;
         }
-        sleep((limit - quiet).min(limit / 4).max(Duration::from_millis(5))).await;
+        sleep((limit - quiet).min(step)).await;
     }
 }

@@ -5,6 +5,8 @@
 pub mod docker_registry;
 pub mod runtimes;
 pub mod scenario;
+pub mod series;
+pub mod server;
 
 /// The READMEs' examples are compiled, and run where they can be.
 #[cfg(doctest)]

@@ -73,7 +73,12 @@ fn skopeo_reads_back_what_was_pushed(runtime: Runtime) {
         // Again: the manifest is found by its digest, and nothing is sent.
         let (again, events) = push(runtime, Config::default(), &archive, &reference).unwrap();
         assert_eq!(again.references, pushed.references);
-        assert!(events.iter().all(|event| matches!(event, Event::ManifestExists { .. })), "{events:?}");
+        let harmless = |event: &Event| match event {
+            Event::ManifestExists { .. } => true,
+            Event::Asked { request, .. } => request.method() == "HEAD" && request.url().contains("/manifests/"),
+            _ => false,
+        };
+        assert!(events.iter().all(harmless), "{events:?}");
     }
 }
 

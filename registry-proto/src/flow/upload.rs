@@ -24,6 +24,7 @@
 //! blob is there after all ([Confirming](State::Confirming)) before another byte is sent.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use http::{StatusCode, Uri};
 
@@ -123,6 +124,15 @@ struct Part {
     began: Time,
 }
 
+/// Whether to wait before going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// The registry said what it wants instead.
+    None,
+    /// It may be overloaded, or the network broken.
+    Backoff,
+}
+
 /// What follows a pause, or a blob that turned out not to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
@@ -142,10 +152,7 @@ impl Upload {
         blob: &ArchiveBlob,
         from: Option<RepositoryName>,
     ) -> Result<Self, Error> {
-        let origin = cx
-            .session
-            .origin(repository.registry())
-            .ok_or_else(|| Error::Misuse(format!("`{}` is no address of a registry", repository.registry())))?;
+        let origin = cx.origin(repository.registry())?;
         let algorithm = blob
             .digest()
             .algorithm()
@@ -317,7 +324,7 @@ impl Upload {
             }
             413 => {
                 if self.learned(cx).refused_size(&limits, part.length) {
-                    self.trouble(cx, &reply.asked, "it takes no bodies of this size", Then::Probe)
+                    self.trouble(cx, &reply.asked, "it takes no bodies of this size", Then::Probe, Pause::None)
                 } else {
                     self.fail(cx, reply.refusal(Some("even the smallest chunk is too large for it")))
                 }
@@ -325,7 +332,7 @@ impl Upload {
             // Out of order, or (GHCR) too large: the session's state tells which.
             416 => {
                 self.learned(cx).refused_size(&limits, part.length);
-                self.trouble(cx, &reply.asked, "it wants other bytes first", Then::Probe)
+                self.trouble(cx, &reply.asked, "it wants other bytes first", Then::Probe, Pause::None)
             }
             _ if is_worth_another_try(reply.status) => {
                 let why = reply.status.to_string();
@@ -333,7 +340,7 @@ impl Upload {
                 if self.troubles >= cx.session.config().retries {
                     return self.fail(cx, reply.refusal(Some("it was tried again and again")));
                 }
-                self.trouble(cx, &reply.asked, &why, then)
+                self.trouble(cx, &reply.asked, &why, then, Pause::Backoff)
             }
             _ => self.fail(cx, reply.refusal(None)),
         }
@@ -353,7 +360,7 @@ impl Upload {
             let error = Error::Transport { asked: lost.asked, last: lost.why, tries: self.troubles + 1 };
             return self.fail(cx, error);
         }
-        self.trouble(cx, &lost.asked, &lost.why.to_string(), then)
+        self.trouble(cx, &lost.asked, &lost.why.to_string(), then, Pause::Backoff)
     }
 
     fn after_chunk(&mut self, cx: &mut Context<'_>, reply: &Reply, part: Part) -> State {
@@ -431,13 +438,16 @@ impl Upload {
         self.open(cx, false)
     }
 
-    fn trouble(&mut self, cx: &mut Context<'_>, asked: &Asked, why: &str, then: Then) -> State {
+    fn trouble(&mut self, cx: &mut Context<'_>, asked: &Asked, why: &str, then: Then, pause: Pause) -> State {
         self.troubles += 1;
         if self.troubles > cx.session.config().retries {
             let last = Failure::new(FailureKind::Protocol, why);
             return self.fail(cx, Error::Transport { asked: asked.clone(), last, tries: self.troubles });
         }
-        let after = cx.backoff(self.troubles);
+        let after = match pause {
+            Pause::None => Duration::ZERO,
+            Pause::Backoff => cx.backoff(self.troubles),
+        };
         self.notes.push_back(Event::Retrying { request: asked.to_string(), why: why.to_owned(), after });
         State::Pausing(cx.now + after, then)
     }

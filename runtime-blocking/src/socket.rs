@@ -1,0 +1,295 @@
+//! Sockets that look up: at the time, at whether anybody still wants the answer, and at a peer that takes no more.
+//!
+//! ureq's own wait for the whole of a buffer to be written, however slowly, and know one time limit at a time; what is
+//! under way on them can't be stopped. These here wait in slices instead, and count from the last byte that moved.
+//!
+//! A registry that refuses an upload (401, 413) answers and closes while the body is still on its way. The kernel keeps
+//! what has been received readable after a reset: so errors of writing a body are swallowed, the rest of the body is
+//! skipped, and reading tells how it ended. Without this, such answers would be lost to "broken pipe".
+//!
+//! ureq reads the body and writes to the transport on the same thread, in turns, and lets nothing else pass between the
+//! two; hence the thread-local state.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, RustlsConnector, Transport,
+};
+use ureq::{Error, Timeout};
+
+use crate::perform::{Stop, aborted};
+
+/// How long a socket waits without looking up.
+const SLICE: Duration = Duration::from_millis(100);
+/// How long an answer may take that must have come before: reading finds it or doesn't.
+const AT_ONCE: Duration = Duration::from_millis(20);
+
+thread_local! {
+    static SENDING: Cell<Sending> = const { Cell::new(Sending::Nothing) };
+    static STOP: RefCell<Option<Stop>> = const { RefCell::new(None) };
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Nothing,
+    Body,
+    /// The peer takes no more of the body.
+    Refused,
+}
+
+/// While it lives, what this thread sends is a body.
+#[derive(Debug)]
+pub(crate) struct SendingBody(());
+
+impl SendingBody {
+    pub(crate) fn start() -> Self {
+        SENDING.set(Sending::Body);
+        Self(())
+    }
+
+    /// Whether the peer has stopped taking the body.
+    pub(crate) fn refused(&self) -> bool {
+        SENDING.get() == Sending::Refused
+    }
+}
+
+impl Drop for SendingBody {
+    fn drop(&mut self) {
+        SENDING.set(Sending::Nothing);
+    }
+}
+
+/// While it lives, whatever this thread waits for ends when the flag is set.
+#[derive(Debug)]
+pub(crate) struct Stoppable(());
+
+impl Stoppable {
+    pub(crate) fn by(stop: &Stop) -> Self {
+        STOP.set(Some(Arc::clone(stop)));
+        Self(())
+    }
+}
+
+impl Drop for Stoppable {
+    fn drop(&mut self) {
+        STOP.set(None);
+    }
+}
+
+fn check_stop() -> Result<(), Error> {
+    let stopped = STOP.with_borrow(|stop| stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)));
+    if stopped { Err(io::Error::other(aborted()).into()) } else { Ok(()) }
+}
+
+/// TCP, TLS where it is wanted, and nothing of a body that is refused.
+pub(crate) fn connector() -> impl Connector {
+    SocketConnector.chain(RustlsConnector::default()).chain(SkippingConnector)
+}
+
+/// Opens [`Socket`]s.
+#[derive(Debug)]
+struct SocketConnector;
+
+impl Connector for SocketConnector {
+    type Out = Socket;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Socket>, Error> {
+        let began = Instant::now();
+        let mut last = Error::HostNotFound;
+        for (tried, address) in details.addrs.iter().enumerate() {
+            check_stop()?;
+            let connecting = match details.timeout.not_zero() {
+                None => TcpStream::connect(address),
+                Some(limit) => {
+                    // An even share of what is left, so that one address that swallows everything leaves time for the others.
+                    let left = limit.saturating_sub(began.elapsed());
+                    let shares = u32::try_from(details.addrs.len() - tried).unwrap_or(u32::MAX);
+                    TcpStream::connect_timeout(address, (left / shares).max(Duration::from_millis(1)))
+                }
+            };
+            last = match connecting {
+                Ok(stream) => {
+                    // Without it, small requests would wait for one another's acknowledgements.
+                    stream.set_nodelay(true)?;
+                    let buffers =
+                        LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+                    return Ok(Some(Socket { stream, buffers, end: None, read_limit: None, write_limit: None }));
+                }
+                Err(why) if is_pause(&why) => Error::Timeout(Timeout::Connect),
+                Err(why) => why.into(),
+            };
+        }
+        Err(last)
+    }
+}
+
+#[derive(Debug)]
+struct Socket {
+    stream: TcpStream,
+    buffers: LazyBuffers,
+    end: Option<End>,
+    /// The limits that the system knows, to tell it only of other ones.
+    read_limit: Option<Duration>,
+    write_limit: Option<Duration>,
+}
+
+/// Why nothing more is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The peer reset the connection.
+    Reset,
+    /// The peer took nothing for too long. Only an answer that is there already explains that.
+    Stalled,
+}
+
+impl Socket {
+    fn write(&mut self, amount: usize, limit: NextTimeout) -> Result<(), Error> {
+        let limit_at = limit.not_zero();
+        let (mut sent, mut moved) = (0, Instant::now());
+        while sent < amount {
+            check_stop()?;
+            let slice = slice(limit_at.map(|limit| limit.saturating_sub(moved.elapsed())));
+            let Some(slice) = slice else { return Err(Error::Timeout(limit.reason)) };
+            if self.write_limit != Some(slice) {
+                self.stream.set_write_timeout(Some(slice))?;
+                self.write_limit = Some(slice);
+            }
+            match self.stream.write(&self.buffers.output()[sent..amount]) {
+                Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
+                Ok(more) => (sent, moved) = (sent + more, Instant::now()),
+                Err(why) if is_pause(&why) => {}
+                Err(why) => return Err(why.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long to wait next, of the time that is left; `None` when none is.
+fn slice(left: Option<Duration>) -> Option<Duration> {
+    match left {
+        None => Some(SLICE),
+        Some(left) if left.is_zero() => None,
+        Some(left) => Some(left.min(SLICE).max(Duration::from_millis(1))),
+    }
+}
+
+fn is_pause(why: &io::Error) -> bool {
+    matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+/// Whether a limit is a phase's own, to which the limit of single reads and writes has nothing to add.
+const fn is_of_a_phase(limit: NextTimeout) -> bool {
+    matches!(limit.reason, Timeout::Resolve | Timeout::Connect | Timeout::RecvResponse)
+}
+
+impl Transport for Socket {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if self.end.is_some() {
+            return Ok(());
+        }
+        let limit = if is_of_a_phase(timeout) { timeout } else { timeout.for_write() };
+        let written = self.write(amount, limit);
+        let end = match &written {
+            Err(Error::Io(why)) if matches!(why.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                End::Reset
+            }
+            Err(Error::Timeout(Timeout::PerWrite)) => End::Stalled,
+            _ => return written,
+        };
+        if SENDING.get() != Sending::Body {
+            return written;
+        }
+        self.end = Some(end);
+        SENDING.set(Sending::Refused);
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let mut limit = if is_of_a_phase(timeout) { timeout } else { timeout.for_read() };
+        if self.end == Some(End::Stalled) {
+            (limit.after, limit.reason) = (AT_ONCE.into(), Timeout::PerWrite);
+        }
+        let limit_at = limit.not_zero();
+        let began = Instant::now();
+        loop {
+            check_stop()?;
+            let slice = slice(limit_at.map(|limit| limit.saturating_sub(began.elapsed())));
+            let Some(slice) = slice else { return Err(Error::Timeout(limit.reason)) };
+            if self.read_limit != Some(slice) {
+                self.stream.set_read_timeout(Some(slice))?;
+                self.read_limit = Some(slice);
+            }
+            match self.stream.read(self.buffers.input_append_buf()) {
+                Ok(got) => {
+                    self.buffers.input_appended(got);
+                    return Ok(got > 0);
+                }
+                Err(why) if is_pause(&why) => {}
+                Err(why) => return Err(why.into()),
+            }
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        // A connection that waits for its next request has nothing to say: bytes are an answer that nobody asked for.
+        let silent = || {
+            self.stream.set_nonblocking(true)?;
+            let silent = matches!(self.stream.peek(&mut [0]), Err(why) if why.kind() == ErrorKind::WouldBlock);
+            self.stream.set_nonblocking(false)?;
+            Ok::<bool, io::Error>(silent)
+        };
+        self.end.is_none() && silent().unwrap_or(false)
+    }
+}
+
+/// Wraps connections in [`Skipping`].
+#[derive(Debug)]
+struct SkippingConnector;
+
+impl<T: Transport> Connector<T> for SkippingConnector {
+    type Out = Skipping<T>;
+
+    fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<T>) -> Result<Option<Skipping<T>>, Error> {
+        Ok(chained.map(Skipping))
+    }
+}
+
+/// Spares TLS what is left of a refused body.
+#[derive(Debug)]
+struct Skipping<T>(T);
+
+impl<T: Transport> Transport for Skipping<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.0.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if SENDING.get() == Sending::Refused { Ok(()) } else { self.0.transmit_output(amount, timeout) }
+    }
+
+    fn maybe_await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.0.maybe_await_input(timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.0.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.0.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.0.is_tls()
+    }
+}
