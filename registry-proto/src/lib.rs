@@ -22,6 +22,7 @@ mod error;
 mod event;
 pub mod flow;
 pub mod job;
+mod limits;
 mod rng;
 mod secret;
 pub mod session;

@@ -121,3 +121,25 @@ fn dependencies_are_values_only() {
     let strangers: Vec<&&str> = names.iter().filter(|name| !name.is_empty() && !allowed.contains(name)).collect();
     assert!(strangers.is_empty(), "new dependencies of the core, to be thought about: {strangers:?}");
 }
+
+/// The layers from the top down, and below them the words that all of them speak.
+const LAYERS: [&str; 5] = ["flow", "session", "endpoint", "archive", "spec"];
+
+#[test]
+fn layers_import_downwards_only() {
+    let mut found = Vec::new();
+    for (depth, layer) in LAYERS.iter().enumerate() {
+        let mut files = Vec::new();
+        sources(&core().join("src").join(layer), &mut files);
+        assert!(files.len() > 3, "the layer `{layer}` was not found");
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            for (line, code) in code(&text) {
+                for above in LAYERS[..depth].iter().filter(|above| code.contains(&format!("crate::{above}"))) {
+                    found.push(format!("{}:{line}: `{layer}` uses `{above}`", file.display()));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 
 use crate::endpoint::{Ask, Reply, repository_url};
 use crate::error::Error;
-use crate::session::Limits;
+use crate::limits::Limits;
 use crate::spec::{Digest, Origin, RepositoryName, ScopeSet};
 
 pub(crate) fn head(origin: &Origin, repository: &RepositoryName, digest: &Digest, limits: &Limits) -> Ask {

@@ -1,13 +1,16 @@
-//! `HEAD` and `PUT /v2/<name>/manifests/<reference>` (end-3, end-7).
+//! `HEAD`, `GET` and `PUT /v2/<name>/manifests/<reference>` (end-3, end-7).
 
-use http::header::{ACCEPT, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::endpoint::{Ask, Reply, repository_url};
 use crate::error::Error;
 use crate::job::Payload;
-use crate::session::Limits;
-use crate::spec::{ACCEPT_MANIFESTS, Digest, ErrorCode, Manifest, Origin, RepositoryName, ScopeSet, TagOrDigest};
+use crate::limits::Limits;
+use crate::spec::{
+    ACCEPT_MANIFESTS, Descriptor, Digest, ErrorCode, Manifest, ManifestContent, ManifestError, MediaType, Origin,
+    RepositoryName, ScopeSet, TagOrDigest,
+};
 
 pub(crate) fn head(origin: &Origin, repository: &RepositoryName, reference: &TagOrDigest, limits: &Limits) -> Ask {
     let url = repository_url(origin, repository, &format!("manifests/{reference}"));
@@ -31,6 +34,50 @@ pub(crate) fn presence(reply: &Reply) -> Result<Presence, Error> {
         StatusCode::OK => Ok(Presence::There(reply.claimed_digest())),
         status if status.is_client_error() => Ok(Presence::Absent),
         _ => Err(reply.refusal(None)),
+    }
+}
+
+pub(crate) fn get(origin: &Origin, repository: &RepositoryName, reference: &TagOrDigest, limits: &Limits) -> Ask {
+    let url = repository_url(origin, repository, &format!("manifests/{reference}"));
+    Ask::new(Method::GET, url, ScopeSet::pull(repository), limits)
+        .header(ACCEPT, HeaderValue::from_static(ACCEPT_MANIFESTS))
+        .collect(limits.manifest, limits)
+}
+
+/// The manifest that a `GET` brought. Its identity is the hash of its bytes; what the registry claims is compared with it.
+/// `expected`: the descriptor that led here.
+pub(crate) fn read(reply: &Reply, reference: &TagOrDigest, expected: Option<&Descriptor>) -> Result<Manifest, Error> {
+    if reply.status != StatusCode::OK {
+        return Err(reply.refusal(match reply.status {
+            StatusCode::NOT_FOUND => Some("check the repository's name and the tag"),
+            StatusCode::NOT_ACCEPTABLE => Some("this registry has it only as a type that is not known here"),
+            _ => None,
+        }));
+    }
+    let content_type = reply.header(CONTENT_TYPE.as_str());
+    let led = expected.cloned().or_else(|| match reference {
+        TagOrDigest::Digest(digest) => {
+            let told = MediaType::new(content_type.unwrap_or_default());
+            Some(Descriptor::new(told, digest.clone(), reply.body.len() as u64))
+        }
+        TagOrDigest::Tag(_) => None,
+    });
+    let manifest = Manifest::parse(reply.body.clone(), content_type, led.as_ref()).map_err(|why| match why {
+        ManifestError::Digest { expected, found } => Error::Integrity { asked: reply.asked.clone(), expected, found },
+        why => reply.broken(why.to_string()),
+    })?;
+    match reply.claimed_digest() {
+        // By tag nothing else tells a body that was changed on the way. A list's digest over a child's body is seen in the
+        // wild (distribution issue 2395), and of schema 1 only a part is hashed.
+        Some(claimed)
+            if led.is_none()
+                && claimed.algorithm() == manifest.digest().algorithm()
+                && claimed != *manifest.digest()
+                && !matches!(manifest.content(), ManifestContent::Schema1) =>
+        {
+            Err(Error::Integrity { asked: reply.asked.clone(), expected: claimed, found: manifest.digest().clone() })
+        }
+        _ => Ok(manifest),
     }
 }
 

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use crate::digester::Digester;
 use crate::error::{Asked, Error, Refusal};
 use crate::job::{Payload, Plan, Sink};
-use crate::session::Limits;
+use crate::limits::Limits;
 use crate::spec::{ApiError, Digest, Origin, RepositoryName, ScopeSet, parse_error_body};
 
 /// A request as an endpoint describes it: before authorisation, retries and redirects.

@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 
 use crate::endpoint::{Ask, Reply};
 use crate::error::Error;
-use crate::session::Limits;
+use crate::limits::Limits;
 use crate::spec::{Challenge, Origin, ScopeSet};
 
 /// What answered at `GET /v2/`.

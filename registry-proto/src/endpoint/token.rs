@@ -7,13 +7,20 @@ use http::{HeaderValue, Method, Uri};
 use serde::Deserialize;
 
 use crate::endpoint::{Ask, Replay, Reply};
+use crate::limits::Limits;
 use crate::secret::Credential;
-use crate::session::{Bearer, Limits};
 use crate::spec::ScopeSet;
 
 /// Tokens that claim to live shorter than this live this long: the protocol's default, and what clients that never learned
 /// otherwise assume.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(60);
+
+/// A token server, as a challenge names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bearer {
+    pub(crate) realm: Uri,
+    pub(crate) service: Option<String>,
+}
 
 /// Asks for a token: one `scope` parameter per scope, the most needed first since some servers read only that one.
 /// Without a credential, too: many registries hand out anonymous tokens for pulling.

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use crate::endpoint::{Ask, Replay, Reply, repository_url};
 use crate::error::Error;
 use crate::job::Payload;
-use crate::session::Limits;
+use crate::limits::Limits;
 use crate::spec::{
     AckedOffset, Digest, Origin, RepositoryName, ScopeSet, UploadRange, acknowledged, same_origin, status_offset,
 };

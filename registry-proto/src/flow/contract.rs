@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::event::Event;
 use crate::job::{Completion, Job, JobId};
-use crate::session::Session;
+use crate::session::Context;
 use crate::time::Time;
 
 /// One registry operation, as a state machine without I/O, clock, lock, waker or thread.
@@ -79,13 +79,6 @@ pub enum Step<T> {
     Wait(Option<Time>),
     /// The operation is over.
     Done(Result<T, Error>),
-}
-
-/// What a flow may use during one step: the session it shares with other flows, and the time.
-#[derive(Debug)]
-pub struct Context<'a> {
-    pub(crate) session: &'a mut Session,
-    pub(crate) now: Time,
 }
 
 /// `?` for steps: yields the result of a child that is done, and passes everything else up unchanged.

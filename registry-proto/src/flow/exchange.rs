@@ -16,12 +16,13 @@ use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::digester::Digester;
-use crate::endpoint::{Ask, Replay, Reply, ping::challenges, token};
+use crate::endpoint::token::{self, Bearer};
+use crate::endpoint::{Ask, Replay, Reply, ping::challenges};
 use crate::error::{Asked, Denied, DeniedBecause, Error};
 use crate::event::Event;
 use crate::flow::{Context, Flow, Step};
 use crate::job::{Completion, Failure, Job, JobId, Outcome, Payload, Timeouts};
-use crate::session::{AuthScheme, Bearer, NotYet, Permission, TokenKey, realm_allowed};
+use crate::session::{AuthScheme, NotYet, Permission, TokenKey, realm_allowed};
 use crate::spec::{ApiError, Challenge, Origin, Registry, ScopeSet, resolve, retry_after};
 use crate::time::Time;
 

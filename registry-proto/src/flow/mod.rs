@@ -8,6 +8,7 @@
 
 mod contract;
 mod exchange;
+mod fetch_manifest;
 mod fleet;
 mod manifest;
 mod ping;
@@ -16,9 +17,11 @@ mod read_archive;
 mod upload;
 mod verify;
 
+pub use crate::session::Context;
 pub(crate) use contract::ready;
-pub use contract::{Context, Flow, Step};
+pub use contract::{Flow, Step};
 pub(crate) use exchange::{Answer, Exchange, Lost};
+pub use fetch_manifest::FetchManifest;
 pub use fleet::Fleet;
 pub(crate) use manifest::{HasManifest, PutManifest, PutOutcome};
 pub use ping::Pinging;

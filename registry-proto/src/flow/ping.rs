@@ -1,7 +1,6 @@
 //! Is there a registry?
 
 use crate::endpoint::ping::{self, Ping};
-use crate::error::Error;
 use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
 use crate::job::Completion;
 use crate::spec::{Origin, Registry};
@@ -27,8 +26,9 @@ impl Flow for Pinging {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<Ping> {
         if self.asking.is_none() {
-            let Some(origin) = cx.session.origin(&self.registry) else {
-                return Step::Done(Err(Error::Misuse(format!("`{}` is no address of a registry", self.registry))));
+            let origin = match cx.origin(&self.registry) {
+                Ok(origin) => origin,
+                Err(why) => return Step::Done(Err(why)),
             };
             let ask = ping::ask(&origin, &cx.session.config().limits);
             self.asking = Some((origin, Exchange::new(ask, &self.registry)));

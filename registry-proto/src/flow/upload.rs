@@ -152,10 +152,7 @@ impl Upload {
         blob: &ArchiveBlob,
         from: Option<RepositoryName>,
     ) -> Result<Self, Error> {
-        let origin = cx
-            .session
-            .origin(repository.registry())
-            .ok_or_else(|| Error::Misuse(format!("`{}` is no address of a registry", repository.registry())))?;
+        let origin = cx.origin(repository.registry())?;
         let algorithm = blob
             .digest()
             .algorithm()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::session::Limits;
+use crate::limits::Limits;
 use crate::spec::Origin;
 
 /// A chunk should take about this long: long enough that its overhead is small, short enough that a cut costs little.

@@ -1,22 +1,22 @@
 //! What concurrent flows of one client share: plain data, borrowed by `&mut` for the length of a step.
 
 mod config;
+mod context;
 mod known;
 mod learned;
 mod pace;
 mod realm;
 mod tokens;
 
-pub use config::{Config, Limits, Scheme, UploadPolicy};
+pub use crate::limits::Limits;
+pub use config::{Config, Scheme, UploadPolicy};
+pub use context::Context;
 pub(crate) use learned::Learned;
 pub(crate) use pace::NotYet;
 pub(crate) use realm::allowed as realm_allowed;
-pub(crate) use tokens::{Bearer, Permission, Scheme as AuthScheme, TokenKey};
+pub(crate) use tokens::{Permission, Scheme as AuthScheme, TokenKey};
 
-use std::time::Duration;
-
-use crate::flow::Context;
-use crate::job::{JobId, Ticket};
+use crate::job::JobId;
 use crate::rng::Rng;
 use crate::spec::{Origin, Registry};
 use crate::time::Time;
@@ -100,25 +100,5 @@ impl Session {
 
     pub(crate) fn learned(&mut self, origin: &Origin) -> &mut Learned {
         self.learned.of(origin)
-    }
-}
-
-impl Context<'_> {
-    /// A new job's ticket.
-    pub(crate) fn ticket<K>(&mut self) -> Ticket<K> {
-        self.session.last_id += 1;
-        Ticket::new(JobId::new(self.session.last_id))
-    }
-
-    /// As [`Session::abandon`], for a driver that is in the middle of a step.
-    pub fn abandon(&mut self, jobs: impl IntoIterator<Item = JobId>) {
-        self.session.abandon(jobs);
-    }
-
-    /// How long to wait before try number `tries + 1`: exponential, capped, full jitter.
-    pub(crate) fn backoff(&mut self, tries: u32) -> Duration {
-        let config = &self.session.config;
-        let cap = config.backoff.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(config.backoff_limit);
-        self.session.rng.jitter(cap)
     }
 }

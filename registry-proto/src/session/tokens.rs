@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{HeaderValue, Uri};
+use http::HeaderValue;
 
+use crate::endpoint::token::Bearer;
 use crate::job::JobId;
 use crate::spec::{Origin, ScopeSet};
 use crate::time::Time;
@@ -22,13 +23,6 @@ pub(crate) struct Tokens {
 pub(crate) enum Scheme {
     Basic,
     Bearer(Bearer),
-}
-
-/// A token server, as a challenge names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Bearer {
-    pub(crate) realm: Uri,
-    pub(crate) service: Option<String>,
 }
 
 /// What a token is for. Bound to the registry's origin: two registries that name the same token server don't share tokens.
@@ -132,7 +126,7 @@ mod tests {
     use crate::spec::RepositoryName;
 
     fn key(scopes: ScopeSet) -> TokenKey {
-        let bearer = Bearer { realm: Uri::from_static("https://t.example/token"), service: None };
+        let bearer = Bearer { realm: http::Uri::from_static("https://t.example/token"), service: None };
         TokenKey::new(&Origin::new(true, "r.example").unwrap(), &bearer, scopes)
     }
 

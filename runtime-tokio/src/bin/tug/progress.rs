@@ -109,14 +109,14 @@ impl Bars {
     fn new() -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let total = all.add(ProgressBar::new(0));
-        // `wide_bar` takes what is left of the line, which on a narrow terminal may be nothing.
-        total.set_style(style("total        {wide_bar} {binary_bytes:>10} of {binary_total_bytes:<10} {binary_bytes_per_sec:>12} {eta:>4}"));
+        // What has a fixed width fits into 40 columns; the bar takes the rest, if there is any.
+        total.set_style(style("total {percent:>3}% {wide_bar} {binary_total_bytes} {binary_bytes_per_sec} {eta}"));
         Self { all, total }
     }
 
     fn add(&self, blob: &BlobId) -> ProgressBar {
         let bar = self.all.insert_before(&self.total, ProgressBar::new(blob.size));
-        bar.set_style(style("{prefix:12} {wide_bar} {binary_bytes:>10} of {binary_total_bytes:<10}"));
+        bar.set_style(style("{prefix:12} {percent:>3}% {wide_bar} {binary_total_bytes:>10}"));
         bar.set_prefix(short(&blob.digest).to_owned());
         bar
     }
