@@ -10,7 +10,7 @@ use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
 use registry_proto::flow::{Destination, Push, PushOptions, Pushed};
 use registry_proto::spec::{Digest, Manifest, ManifestContent};
 use registry_proto::testing::registry::{Auth, Profile, Registry};
-use registry_proto::testing::simulation::{Faults, Ran, Simulation};
+use registry_proto::testing::simulation::{Asked, Faults, Ran, Simulation};
 use registry_proto::{Config, Credential, Error, Event, Session, UploadPolicy};
 
 /// Everything about one simulated push.
@@ -118,6 +118,7 @@ impl Scenario {
     /// # Panics
     /// When it doesn't.
     pub fn check(&self, world: &mut Simulation, ran: &Ran<Pushed>) {
+        check_nothing_sent_blindly(&ran.requests);
         match &ran.result {
             Ok(pushed) => {
                 assert!(!pushed.references.is_empty(), "a push of nothing");
@@ -242,4 +243,21 @@ fn archive(dice: &mut Dice, images: &[SampleImage]) -> (BTreeMap<PathBuf, Bytes>
         _ => return (MemoryDisk::folder(&path, make::oci_folder(images)).0, path),
     };
     (BTreeMap::from([(path.clone(), tar)]), path)
+}
+
+/// After a request of which part arrived and whose reply didn't, the next one to the same upload asks how far it came.
+fn check_nothing_sent_blindly(requests: &[Asked]) {
+    let upload = |asked: &Asked| {
+        let (_, rest) = asked.line.split_once("/blobs/uploads/")?;
+        let id = rest.split('?').next().unwrap_or_default();
+        (!id.is_empty()).then(|| id.to_owned())
+    };
+    let carries = |asked: &Asked| asked.line.starts_with("PATCH ") || asked.line.starts_with("PUT ");
+    for (at, lost) in requests.iter().enumerate() {
+        let Some(id) = upload(lost).filter(|_| carries(lost) && lost.status.is_none() && lost.got > 0) else {
+            continue;
+        };
+        let next = requests[at + 1..].iter().find(|asked| upload(asked).as_ref() == Some(&id));
+        assert!(!next.is_some_and(carries), "sent again without asking: {} after {}", next.unwrap().line, lost.line);
+    }
 }
