@@ -66,6 +66,9 @@ impl Scenario {
         };
         let mut config = Config::default();
         config.transfers = NonZeroUsize::new(1 + dice.below(6) as usize).unwrap();
+        if dice.below(3) == 0 {
+            config.requests_per_registry = NonZeroUsize::new(1 + dice.below(4) as usize).unwrap();
+        }
         config.retries = 12;
         config.limits.chunk_min = 16;
         config.upload = match dice.below(4) {
@@ -142,6 +145,8 @@ impl Scenario {
         }
         self.check_registry(world);
         check_progress(&ran.events);
+        let limit = self.config.requests_per_registry.get();
+        assert!(ran.most_requests <= limit, "{} requests under way, {limit} allowed", ran.most_requests);
         assert!(
             ran.most_at_once <= self.config.transfers.get(),
             "{} jobs at once, {} allowed",
