@@ -23,7 +23,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use registry_tests::docker_registry::DockerRegistry;
-use tempfile::TempDir;
+use tempfile::Builder;
 
 use crate::contender::Contender;
 use crate::measure::Run;
@@ -95,7 +95,9 @@ impl Options {
 
 fn compare(options: &Options) {
     let memory = Path::new(MEMORY);
-    let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.unwrap();
+    // An interrupted bench leaves gigabytes of memory in use: by this name they are found.
+    let place = if memory.is_dir() { memory.to_owned() } else { env::temp_dir() };
+    let folder = Builder::new().prefix("push-bench-").tempdir_in(place).unwrap();
     // The registries' storage, too.
     tempfile::env::override_temp_dir(folder.path()).expect("nobody has set it before");
     let (mut sections, mut second_section, mut repeated) = (Vec::new(), None, 0);
