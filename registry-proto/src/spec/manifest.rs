@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::descriptor::null_is_default;
-use crate::spec::{Descriptor, Digest, Kind, MediaType, strict_json};
+use crate::spec::{Descriptor, Digest, Kind, MediaType, Platform, strict_json};
 
 /// A manifest, of whatever kind: its bytes, never changed, since its digest is theirs, and what they say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,6 +240,13 @@ impl ImageManifest {
 }
 
 impl Index {
+    /// The manifest of the image that suits a machine best: of several that suit it equally, the first.
+    pub fn for_platform(&self, machine: &Platform) -> Option<&Descriptor> {
+        let images = self.manifests.iter().filter(|one| !one.is_attestation());
+        let suiting = images.filter_map(|one| Some((one.platform.as_ref()?.suits(machine)?, one)));
+        suiting.min_by_key(|(step, _)| *step).map(|(_, one)| one)
+    }
+
     /// Writes it down; always with its type.
     pub fn to_manifest(&self) -> Manifest {
         let media_type = self.media_type.clone().unwrap_or(MediaType::OCI_INDEX);
@@ -379,6 +386,29 @@ mod tests {
         );
         assert_eq!(schema1.unwrap().content(), &ManifestContent::Schema1);
         assert!(parse("<html>", Some("text/html")).is_err());
+    }
+
+    #[test]
+    fn the_best_platform_is_chosen() {
+        let on = |platform: &str| {
+            let mut one = Descriptor::new(MediaType::OCI_MANIFEST, Digest::of(platform.as_bytes()), 1);
+            one.platform = Some(platform.parse().unwrap());
+            one
+        };
+        let platforms = ["unknown/unknown", "linux/arm/v6", "linux/arm/v7", "linux/amd64", "linux/amd64"];
+        let index = Index {
+            media_type: None,
+            artifact_type: None,
+            manifests: platforms.map(on).into(),
+            subject: None,
+            annotations: BTreeMap::new(),
+        };
+        let chosen = |machine: &str| index.for_platform(&machine.parse().unwrap());
+        assert!(std::ptr::eq(chosen("linux/amd64").unwrap(), &index.manifests[3]), "the first of equals");
+        assert_eq!(chosen("linux/arm/v7").unwrap(), &index.manifests[2]);
+        assert_eq!(chosen("linux/arm/v6").unwrap(), &index.manifests[1]);
+        assert_eq!(chosen("unknown/unknown"), None);
+        assert_eq!(chosen("windows/amd64"), None);
     }
 
     #[test]
