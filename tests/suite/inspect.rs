@@ -161,12 +161,19 @@ fn an_artifact_and_a_stranger_are_told_as_far_as_they_can_be() {
     registry.insert_manifest("app", Some("stranger"), stranger, "application/vnd.example+json").unwrap();
     let found = simulate(registry.clone(), Inspect::new(reference(HOST, "app:artifact"))).result.unwrap();
     assert!(found.config.is_none() && found.notes[0].contains("application/vnd.example.chart"), "{:?}", found.notes);
-    let ran = simulate(registry, Inspect::new(reference(HOST, "app:stranger")));
-    if let Ok(found) = &ran.result {
-        assert_eq!(found.manifest.content(), &ManifestContent::Unknown);
-        assert!(found.notes[0].contains("not known here"), "{:?}", found.notes);
-    }
-    ran.result.unwrap();
+    let found = simulate(registry.clone(), Inspect::new(reference(HOST, "app:stranger"))).result.unwrap();
+    assert_eq!(found.manifest.content(), &ManifestContent::Unknown);
+    assert!(found.notes[0].contains("application/vnd.example+json, is not known here"), "{:?}", found.notes);
+    let why =
+        simulate(registry.clone(), FetchConfig::new(reference(HOST, "app:stranger"), "linux/amd64".parse().unwrap()));
+    assert!(matches!(why.result, Err(Error::Misuse(_))));
+
+    let schema1 = Bytes::from_static(br#"{"schemaVersion":1,"name":"app","tag":"old","fsLayers":[],"signatures":[]}"#);
+    let media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    registry.insert_manifest("app", Some("old"), schema1, media_type).unwrap();
+    let found = simulate(registry, Inspect::new(reference(HOST, "app:old"))).result.unwrap();
+    assert_eq!((found.manifest.content(), found.media_type().as_str()), (&ManifestContent::Schema1, media_type));
+    assert!(found.notes[0].contains("schema 1"), "{:?}", found.notes);
 }
 
 #[test]

@@ -274,7 +274,10 @@ fn type_of(bytes: &[u8], told: Option<MediaType>, keys: &BTreeSet<String>) -> Re
     if has("fsLayers") && !schema1 {
         return ambiguous("it has the layers of schema 1 under another version");
     }
-    let told = told.filter(|told| !matches!(told.kind(), Kind::Other));
+    let (told, stranger) = match told {
+        Some(told) if told.kind() == Kind::Other => (None, Some(told)),
+        told => (told, None),
+    };
     if let (Some(told), Some(says)) = (&told, &says.media_type)
         && told != says
     {
@@ -285,7 +288,8 @@ fn type_of(bytes: &[u8], told: Option<MediaType>, keys: &BTreeSet<String>) -> Re
         None if schema1 => MediaType::DOCKER_SCHEMA1,
         None if has("manifests") => MediaType::OCI_INDEX,
         None if has("config") && has("layers") => MediaType::OCI_MANIFEST,
-        None => MediaType::new(""),
+        // Whoever carries it on has to be able to say what it was handed out as.
+        None => stranger.unwrap_or_else(|| MediaType::new("")),
     };
     match found.kind() {
         Kind::Index if image => ambiguous("it is handed out as an index, but has layers"),
@@ -380,6 +384,7 @@ mod tests {
     fn types_that_are_only_carried() {
         let unknown = parse(r#"{"x":1}"#, Some("application/vnd.example+json")).unwrap();
         assert_eq!(unknown.content(), &ManifestContent::Unknown);
+        assert_eq!(unknown.media_type().as_str(), "application/vnd.example+json");
         let schema1 = parse(
             "{\"schemaVersion\": 1, \"fsLayers\": []}",
             Some("application/vnd.docker.distribution.manifest.v1+prettyjws"),
