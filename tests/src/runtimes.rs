@@ -35,18 +35,42 @@ impl Runtime {
     /// # Panics
     /// When the runtime can't be started.
     pub fn run_with<F: Flow>(self, config: Config, flow: F, tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+        self.run_trusting(None, config, flow, tell)
+    }
+
+    /// As [`Runtime::run_with`], trusting one more certificate authority.
+    ///
+    /// # Errors
+    /// The flow's.
+    ///
+    /// # Panics
+    /// When the runtime can't be started.
+    pub fn run_trusting<F: Flow>(
+        self,
+        root: Option<Vec<u8>>,
+        config: Config,
+        flow: F,
+        tell: impl FnMut(Event),
+    ) -> Result<F::Output, Error> {
+        macro_rules! client {
+            ($runtime:ident) => {{
+                let mut builder = $runtime::Client::builder().config(config).seed(1);
+                if let Some(root) = root {
+                    builder = builder.root_certificate(root);
+                }
+                builder.build()?
+            }};
+        }
         match self {
             Self::Tokio => {
                 let runtime =
                     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-                runtime.block_on(async {
-                    registry_tokio::Client::builder().config(config).seed(1).build()?.run_with(flow, tell).await
-                })
+                runtime.block_on(async { client!(registry_tokio).run_with(flow, tell).await })
             }
-            Self::AsyncStd => async_std::task::block_on(async {
-                registry_async_std::Client::builder().config(config).seed(1).build()?.run_with(flow, tell).await
-            }),
-            Self::Blocking => registry_blocking::Client::builder().config(config).seed(1).build()?.run_with(flow, tell),
+            Self::AsyncStd => {
+                async_std::task::block_on(async { client!(registry_async_std).run_with(flow, tell).await })
+            }
+            Self::Blocking => client!(registry_blocking).run_with(flow, tell),
         }
     }
 }

@@ -10,7 +10,7 @@ use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
 use registry_proto::flow::{Destination, Push, PushOptions, Pushed};
 use registry_proto::spec::{Digest, Manifest, ManifestContent};
 use registry_proto::testing::registry::{Auth, Profile, Registry};
-use registry_proto::testing::simulation::{Faults, Ran, Simulation};
+use registry_proto::testing::simulation::{Asked, Faults, Ran, Simulation};
 use registry_proto::{Config, Credential, Error, Event, Session, UploadPolicy};
 
 /// Everything about one simulated push.
@@ -66,6 +66,9 @@ impl Scenario {
         };
         let mut config = Config::default();
         config.transfers = NonZeroUsize::new(1 + dice.below(6) as usize).unwrap();
+        if dice.below(3) == 0 {
+            config.requests_per_registry = NonZeroUsize::new(1 + dice.below(4) as usize).unwrap();
+        }
         config.retries = 12;
         config.limits.chunk_min = 16;
         config.upload = match dice.below(4) {
@@ -118,6 +121,7 @@ impl Scenario {
     /// # Panics
     /// When it doesn't.
     pub fn check(&self, world: &mut Simulation, ran: &Ran<Pushed>) {
+        check_nothing_sent_blindly(&ran.requests);
         match &ran.result {
             Ok(pushed) => {
                 assert!(!pushed.references.is_empty(), "a push of nothing");
@@ -141,6 +145,8 @@ impl Scenario {
         }
         self.check_registry(world);
         check_progress(&ran.events);
+        let limit = self.config.requests_per_registry.get();
+        assert!(ran.most_requests <= limit, "{} requests under way, {limit} allowed", ran.most_requests);
         assert!(
             ran.most_at_once <= self.config.transfers.get(),
             "{} jobs at once, {} allowed",
@@ -242,4 +248,21 @@ fn archive(dice: &mut Dice, images: &[SampleImage]) -> (BTreeMap<PathBuf, Bytes>
         _ => return (MemoryDisk::folder(&path, make::oci_folder(images)).0, path),
     };
     (BTreeMap::from([(path.clone(), tar)]), path)
+}
+
+/// After a request of which part arrived and whose reply didn't, the next one to the same upload asks how far it came.
+fn check_nothing_sent_blindly(requests: &[Asked]) {
+    let upload = |asked: &Asked| {
+        let (_, rest) = asked.line.split_once("/blobs/uploads/")?;
+        let id = rest.split('?').next().unwrap_or_default();
+        (!id.is_empty()).then(|| id.to_owned())
+    };
+    let carries = |asked: &Asked| asked.line.starts_with("PATCH ") || asked.line.starts_with("PUT ");
+    for (at, lost) in requests.iter().enumerate() {
+        let Some(id) = upload(lost).filter(|_| carries(lost) && lost.status.is_none() && lost.got > 0) else {
+            continue;
+        };
+        let next = requests[at + 1..].iter().find(|asked| upload(asked).as_ref() == Some(&id));
+        assert!(!next.is_some_and(carries), "sent again without asking: {} after {}", next.unwrap().line, lost.line);
+    }
 }

@@ -16,6 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use registry_proto::testing::registry::Registry;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request's head, as the script sees it.
 #[derive(Clone, Debug)]
@@ -59,7 +61,7 @@ enum Reply {
     /// The registry's, which hears of a cut if it didn't get all of the body.
     Registry,
     /// The registry's, changed.
-    Edited(Box<dyn FnOnce(&mut http::Response<Bytes>) + Send>),
+    Edited(Edit),
     /// None, though the registry has taken the request.
     Lost,
     /// These bytes and nothing else.
@@ -67,6 +69,8 @@ enum Reply {
     /// These bytes at once, and those one at a time.
     Drip(Vec<u8>, Vec<u8>, Duration),
 }
+
+type Edit = Box<dyn FnOnce(&mut http::Response<Bytes>) + Send>;
 
 /// What becomes of the connection once the answer is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,10 +162,12 @@ pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
+    root: Option<Vec<u8>>,
 }
 
 struct Shared {
     script: Script,
+    tls: Option<Arc<ServerConfig>>,
     registry: Mutex<Registry>,
     requests: AtomicU64,
     ended: AtomicBool,
@@ -186,10 +192,38 @@ impl Server {
     /// # Panics
     /// When there is no free port.
     pub fn start(registry: Registry, script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_with(registry, script, None)
+    }
+
+    /// Starts one that speaks TLS, with a certificate of its own making: [`Server::root`].
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub fn start_tls(registry: Registry, script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let root = made.cert.der().to_vec();
+        let mut server = Self::start_with(registry, script, Some(Arc::new(config)));
+        server.root = Some(root);
+        server
+    }
+
+    fn start_with(
+        registry: Registry,
+        script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script: Box::new(script),
+            tls,
             registry: Mutex::new(registry),
             requests: AtomicU64::new(0),
             ended: AtomicBool::new(false),
@@ -198,12 +232,17 @@ impl Server {
         });
         let inside = Arc::clone(&shared);
         let acceptor = thread::spawn(move || inside.accept(&listener));
-        Self { address, shared, acceptor: Some(acceptor) }
+        Self { address, shared, acceptor: Some(acceptor), root: None }
     }
 
     /// Its address, as references name it.
     pub fn host(&self) -> String {
         self.address.to_string()
+    }
+
+    /// The certificate to trust, if it speaks TLS.
+    pub fn root(&self) -> Option<Vec<u8>> {
+        self.root.clone()
     }
 
     /// The registry behind it.
@@ -292,6 +331,13 @@ impl Shared {
             };
             let shared = Arc::clone(&self);
             thread::spawn(move || {
+                let stream: Box<dyn Stream> = match &shared.tls {
+                    None => Box::new(stream),
+                    Some(config) => match ServerConnection::new(Arc::clone(config)) {
+                        Ok(connection) => Box::new(StreamOwned::new(connection, stream)),
+                        Err(why) => panic!("TLS: {why}"),
+                    },
+                };
                 let mut wire = Wire { stream, buffer: Vec::new() };
                 // How a connection ends is the client's affair; tests look at what it made of it.
                 let _ = shared.serve(id, &mut wire);
@@ -346,11 +392,11 @@ impl Shared {
                 Then::Go => drop(wire.body(&mut body, u64::MAX)?),
                 Then::Close => return Ok(()),
                 Then::Drain => {
-                    wire.stream.shutdown(Shutdown::Write)?;
+                    wire.stream.finish()?;
                     return wire.drain();
                 }
                 Then::Linger => {
-                    wire.stream.shutdown(Shutdown::Write)?;
+                    wire.stream.finish()?;
                     self.pause(Duration::from_millis(500));
                     return Ok(());
                 }
@@ -394,9 +440,29 @@ impl Shared {
     }
 }
 
+/// Plain or TLS.
+trait Stream: Read + Write + Send {
+    /// Says that nothing more will be said.
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn finish(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Stream for StreamOwned<ServerConnection, TcpStream> {
+    fn finish(&mut self) -> io::Result<()> {
+        self.conn.send_close_notify();
+        self.flush()?;
+        self.sock.shutdown(Shutdown::Write)
+    }
+}
+
 /// The receiving end of a connection.
 struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     /// What came beyond what was asked for.
     buffer: Vec<u8>,
 }

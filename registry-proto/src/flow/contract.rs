@@ -24,9 +24,9 @@ use crate::time::Time;
 /// 3. Never follow redirects, retry, decompress, authenticate, keep cookies or look at a status.
 /// 4. Send a [`FileRange`](crate::job::FileRange) through its [`Outgoing`](crate::job::Outgoing) only, with its length as
 ///    `Content-Length`; feed a reply's body to the job's [`Incoming`](crate::job::Incoming) only.
-/// 5. When [`Session::generation`] has moved, wake the drivers of the session's other flows.
+/// 5. When [`Session::generation`](crate::Session::generation) has moved, wake the drivers of the session's other flows.
 /// 6. Hold the session only for the length of one `poll` or `handle`.
-/// 7. When it is dropped before `Done`, tell [`Session::abandon`] which jobs it was running.
+/// 7. When it is dropped before `Done`, tell [`Session::abandon`](crate::Session::abandon) which jobs it was running.
 ///
 /// ```
 /// use registry_proto::{Flow, Session, Step, Time};

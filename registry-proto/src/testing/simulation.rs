@@ -81,6 +81,8 @@ pub struct Ran<T> {
     pub took: Duration,
     /// How many jobs were under way at most.
     pub most_at_once: usize,
+    /// How many requests were under way at most, those for tokens aside.
+    pub most_requests: usize,
 }
 
 /// One request of a run.
@@ -154,7 +156,7 @@ impl Simulation {
         let mut requests = Vec::new();
         // Jobs by the time when they will be answered; the number keeps those of one moment apart.
         let mut under_way: BTreeMap<(Time, JobId), Job> = BTreeMap::new();
-        let (mut most_at_once, mut started, mut spins) = (0, 0, 0);
+        let (mut most_at_once, mut most_requests, mut started, mut spins) = (0, 0, 0, 0);
         for _ in 0..MOST_STEPS {
             match flow.poll(&mut session.at(self.now)) {
                 Step::Run(job) => {
@@ -169,6 +171,7 @@ impl Simulation {
                     let latency = Duration::from_micros(200 + self.rng.below(20_000));
                     under_way.insert((self.now + latency, id), job);
                     most_at_once = most_at_once.max(under_way.len());
+                    most_requests = most_requests.max(under_way.values().filter(|job| is_paced(job)).count());
                 }
                 Step::Abort(id) => {
                     let key = under_way.keys().find(|(_, running)| *running == id).copied();
@@ -179,7 +182,7 @@ impl Simulation {
                 Step::Done(result) => {
                     assert!(under_way.is_empty(), "the flow is done, but {} jobs are under way", under_way.len());
                     let took = self.now.since(began);
-                    return Ok(Ran { result, events, requests, took, most_at_once });
+                    return Ok(Ran { result, events, requests, took, most_at_once, most_requests });
                 }
                 Step::Wait(until) => {
                     let next = under_way.keys().next().copied();
@@ -374,6 +377,11 @@ impl Simulation {
     fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.rng.below(bound as u64)).expect("it is below a usize")
     }
+}
+
+/// Whether a job is a request that counts against a registry's limit: one for a token goes to its own server.
+fn is_paced(job: &Job) -> bool {
+    matches!(job, Job::Exchange(_, request, ..) if !request.uri().path().ends_with("/token"))
 }
 
 fn asked(head: &http::request::Parts, status: Option<StatusCode>, got: usize) -> Asked {
