@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use registry_proto::spec::{Descriptor, Digest, Index, Manifest, ManifestContent,
 use registry_proto::testing::registry::{Auth, Profile, Registry};
 use registry_proto::testing::simulation::{Faults, Ran, Simulation};
 use registry_proto::{Config, Credential, Error, Session};
+use registry_tests::docker_registry::{DockerRegistry, raw_manifest, skopeo};
 use registry_tests::on_all_runtimes;
 use registry_tests::runtimes::Runtime;
 use registry_tests::server::{Answer, Server};
@@ -465,7 +468,81 @@ fn a_configuration_is_verified(runtime: Runtime) {
     assert!(why.to_string().contains("gzip"), "C52: {why}");
 }
 
+// ── beside skopeo, with a real registry ──────────────────────────────────────────────────────────────────────────────
+
+/// An OCI folder with an index of two images, as tag `v1`.
+fn folder(path: &Path) {
+    let [amd64, arm64] = ["amd64", "arm64"].map(|arch| image(&[b"shared", arch.as_bytes()]).on("linux", arch));
+    let index = index_of([&amd64, &arm64].map(|one| entry(&one.manifest(false), &one.platform.to_string())).into());
+    let mut named = index.descriptor();
+    named.annotations.insert("org.opencontainers.image.ref.name".into(), "v1".into());
+    let blobs = path.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let mut content: Vec<Bytes> = vec![index.bytes().clone()];
+    for one in [&amd64, &arm64] {
+        content.extend(one.layers.iter().cloned().chain([one.config(), one.manifest(false).bytes().clone()]));
+    }
+    for bytes in content {
+        fs::write(blobs.join(Digest::of(&bytes).encoded()), bytes).unwrap();
+    }
+    fs::write(path.join("index.json"), index_of(vec![named]).bytes()).unwrap();
+    fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+/// What `skopeo inspect` says of an image.
+fn skopeo_says(reference: &str, arguments: &[&str]) -> serde_json::Value {
+    let image = format!("docker://{reference}");
+    serde_json::from_slice(&skopeo(&[arguments, &["inspect", "--tls-verify=false", &image]].concat())).unwrap()
+}
+
+fn skopeo_sees_the_same(runtime: Runtime) {
+    let (registry, layout) = (DockerRegistry::start(), tempfile::tempdir().unwrap());
+    folder(layout.path());
+    // In both formats, and as a list.
+    let (from, host) = (format!("oci:{}:v1", layout.path().display()), registry.host());
+    for (name, arguments) in
+        [("oci", &["--format", "oci"][..]), ("docker", &["--format", "v2s2"]), ("list", &["--all"])]
+    {
+        let to = format!("docker://{host}/team/{name}:v1");
+        let start = ["--override-os", "linux", "--override-arch", "amd64", "copy", "-q", "--dest-tls-verify=false"];
+        skopeo(&[&start, arguments, &[&from, &to]].concat());
+        let reference = reference(&host, &format!("team/{name}:v1"));
+        let found = runtime.run(quick(), Inspect::new(reference.clone())).unwrap();
+        assert_eq!(&found.manifest.bytes()[..], &raw_manifest(&reference.to_string())[..], "{name}");
+        assert_eq!(runtime.run(quick(), Resolve::new(reference.clone())).unwrap(), found.manifest.descriptor());
+        let children: Vec<_> = found.children.iter().map(|child| (child.config.clone(), child.layers())).collect();
+        let images = if name == "list" { children } else { vec![(found.config.clone(), found.layers())] };
+        assert_eq!(images.len(), if name == "list" { 2 } else { 1 });
+        for (config, layers) in images {
+            let config = config.unwrap();
+            let said = skopeo_says(
+                &reference.to_string(),
+                &["--override-os", "linux", "--override-arch", &config.architecture],
+            );
+            assert_eq!(said["Digest"], found.digest().as_str());
+            assert_eq!((&said["Os"], &said["Architecture"]), (&config.os[..].into(), &config.architecture[..].into()));
+            assert_eq!(said["Created"], config.created.unwrap());
+            assert_eq!(said["Env"], serde_json::json!(config.config.env));
+            let layers: Vec<_> = layers.iter().map(|layer| layer.digest.as_str()).collect();
+            assert_eq!(said["Layers"], serde_json::json!(layers));
+        }
+        let amd64 = runtime.run(quick(), FetchConfig::new(reference.clone(), "linux/amd64".parse().unwrap())).unwrap();
+        let raw = [
+            "--override-os",
+            "linux",
+            "--override-arch",
+            "amd64",
+            "inspect",
+            "--raw",
+            "--config",
+            "--tls-verify=false",
+        ];
+        assert_eq!(&amd64[..], &skopeo(&[&raw[..], &[&format!("docker://{reference}")]].concat())[..], "{name}");
+    }
+}
+
 on_all_runtimes!(
+    skopeo_sees_the_same,
     five_hundred_in_one_call,
     an_index_over_sockets,
     a_head_that_does_not_tell_all_is_followed_by_a_get,

@@ -34,7 +34,7 @@ const INSPECT_JSON: &str = "\
 JSON (--format json):
   Of an image in a registry, one object:
     reference, digest, mediaType
-    size            of its layers and configuration, in bytes; of an index: of all its images, what they share once
+    size            in bytes, of its layers and configuration; of an index, of all its images
     config, layers  descriptors, as in the manifest (image-spec): mediaType, digest, size …
     annotations, artifactType
     platform, created, author, user, workingDir, env, entrypoint, cmd, labels, exposedPorts
