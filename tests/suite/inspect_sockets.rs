@@ -164,6 +164,43 @@ fn a_configuration_is_verified(runtime: Runtime) {
     assert!(why.to_string().contains("gzip"), "C52: {why}");
 }
 
+/// What the methods of each client yield.
+macro_rules! methods {
+    ($client:expr, $reference:expr $(, $wait:tt)?) => {{
+        let (client, reference) = ($client, $reference);
+        let many = vec![reference.clone(), reference.clone().with_tag("none".parse().unwrap())];
+        (
+            client.manifest(reference)$(.$wait)?.unwrap(),
+            client.resolve(reference)$(.$wait)?.unwrap(),
+            client.inspect(reference)$(.$wait)?.unwrap(),
+            client.inspect_all(many)$(.$wait)?,
+            client.config(reference)$(.$wait)?.unwrap(),
+        )
+    }};
+}
+
+fn clients_have_a_method_for_each(runtime: Runtime) {
+    let sample = image(&[b"a layer"]);
+    let mut registry = Registry::new(Profile::distribution_3());
+    let expected = put(&mut registry, "app", Some("v1"), &sample);
+    let server = Server::start(registry, |_| Answer::registry());
+    let reference = &reference(&server.host(), "app:v1");
+    let (manifest, resolved, inspected, all, config) = match runtime {
+        Runtime::Tokio => ::tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(async { methods!(registry_tokio::Client::new().unwrap(), reference, await) }),
+        Runtime::AsyncStd => ::async_std::task::block_on(async {
+            methods!(registry_async_std::Client::new().unwrap(), reference, await)
+        }),
+        Runtime::Blocking => methods!(registry_blocking::Client::new().unwrap(), reference),
+    };
+    assert_eq!((&manifest, resolved), (&expected, expected.descriptor()));
+    assert_eq!((inspected.digest(), &config[..]), (expected.digest(), &sample.config()[..]));
+    assert!(all.len() == 2 && all[0].as_ref().unwrap() == &inspected && all[1].is_err(), "{all:?}");
+}
+
 // ── beside skopeo, with a real registry ──────────────────────────────────────────────────────────────────────────────
 
 /// An OCI folder with an index of two images, as tag `v1`.
@@ -238,6 +275,7 @@ fn skopeo_sees_the_same(runtime: Runtime) {
 }
 
 on_all_runtimes!(
+    clients_have_a_method_for_each,
     skopeo_sees_the_same,
     five_hundred_in_one_call,
     an_index_over_sockets,
