@@ -8,6 +8,10 @@ pub struct Limits {
     pub error_body: usize,
     /// A manifest or an index (the specification asks registries to take at least 4 MiB).
     pub manifest: usize,
+    /// An image's configuration.
+    pub config: usize,
+    /// All manifests and configurations below one index that is looked at.
+    pub below_index: u64,
     /// A token server's reply.
     pub token: usize,
     /// What is read of a body that nobody wants, to keep its connection.
@@ -25,6 +29,8 @@ impl Default for Limits {
         Self {
             error_body: 64 << 10,
             manifest: 4 << 20,
+            config: 8 << 20,
+            below_index: 64 << 20,
             token: 1 << 20,
             discard: 64 << 10,
             redirects: 10,

@@ -8,9 +8,10 @@ use crate::transport::Transport;
 use futures_rustls::rustls::{self, pki_types::CertificateDer};
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    Destination, Flow, Pinging, Preview, Previewed, Push, PushOptions, Pushed, ReadArchive, Verified, VerifyArchive,
+    Destination, FetchConfig, FetchManifest, Flow, Inspect, InspectMany, Inspected, Pinging, Preview, Previewed, Push,
+    PushOptions, Pushed, ReadArchive, Resolve, Verified, VerifyArchive,
 };
-use registry_proto::spec::Registry;
+use registry_proto::spec::{Descriptor, Manifest, Platform, Reference, Registry};
 use registry_proto::{Config, Error, Event, Ping};
 
 /// A client for container registries. Cheap to clone; clones share connections, tokens and what is known to exist.
@@ -141,6 +142,50 @@ impl Client {
     /// When the work itself breaks down; everything that is wrong with the archive is part of the result.
     pub async fn verify_archive(&self, archive: impl AsRef<Path>) -> Result<Verified, Error> {
         self.run(VerifyArchive::new(archive.as_ref())).await
+    }
+
+    /// Fetches a manifest or an index, its bytes as they are: `GET /v2/<name>/manifests/<reference>`.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] when it is not there, [`Error::Integrity`] and [`Error::Protocol`] when it is not what it is said to
+    /// be.
+    pub async fn manifest(&self, reference: &Reference) -> Result<Manifest, Error> {
+        self.run(FetchManifest::new(reference)).await
+    }
+
+    /// Finds out what a reference leads to, without fetching it where the registry allows that:
+    /// `HEAD /v2/<name>/manifests/<reference>`. What a tag leads to is the registry's word.
+    ///
+    /// # Errors
+    /// As [`Client::manifest`].
+    pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor, Error> {
+        self.run(Resolve::new(reference.clone())).await
+    }
+
+    /// Looks at an image, or at every image of an index, without pulling layers: `GET` of manifests and configurations.
+    ///
+    /// # Errors
+    /// As [`Client::manifest`]. What is no image is none: [`Inspected::notes`] says what can't be told of it.
+    pub async fn inspect(&self, reference: &Reference) -> Result<Inspected, Error> {
+        self.run(Inspect::new(reference.clone())).await
+    }
+
+    /// As [`inspect`](Client::inspect) for many references side by side. Yields a result for each, in their order: one that
+    /// fails does not stop the others.
+    pub async fn inspect_all(&self, references: Vec<Reference>) -> Vec<Result<Inspected, Error>> {
+        let count = references.len();
+        // Only as a whole is it stopped.
+        self.run(InspectMany::new(references)).await.unwrap_or_else(|why| vec![Err(why); count])
+    }
+
+    /// Fetches an image's configuration, its bytes as they are; of an index, that of the image for this machine. For other
+    /// platforms run a [`FetchConfig`].
+    ///
+    /// # Errors
+    /// As [`Client::manifest`], and [`Error::Misuse`] when there is none for this machine.
+    pub async fn config(&self, reference: &Reference) -> Result<Vec<u8>, Error> {
+        let flow = FetchConfig::new(reference.clone(), Platform::of_this_machine());
+        Ok(self.run(flow).await?.to_vec())
     }
 
     /// Runs any flow: those above are nothing else.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    Destination, Flow, Pinging, Preview, Previewed, Push, PushOptions, Pushed, ReadArchive, Verified, VerifyArchive,
+    Destination, FetchConfig, FetchManifest, Flow, Inspect, InspectMany, Inspected, Pinging, Preview, Previewed, Push,
+    PushOptions, Pushed, ReadArchive, Resolve, Verified, VerifyArchive,
 };
-use registry_proto::spec::Registry;
+use registry_proto::spec::{Descriptor, Manifest, Platform, Reference, Registry};
 use registry_proto::{Config, Error, Event, Ping};
 
 use crate::connect::agent;
@@ -120,6 +121,50 @@ impl Client {
     /// When the work itself breaks down; everything that is wrong with the archive is part of the result.
     pub fn verify_archive(&self, archive: impl AsRef<Path>) -> Result<Verified, Error> {
         self.run(VerifyArchive::new(archive.as_ref()))
+    }
+
+    /// Fetches a manifest or an index, its bytes as they are: `GET /v2/<name>/manifests/<reference>`.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] when it is not there, [`Error::Integrity`] and [`Error::Protocol`] when it is not what it is said to
+    /// be.
+    pub fn manifest(&self, reference: &Reference) -> Result<Manifest, Error> {
+        self.run(FetchManifest::new(reference))
+    }
+
+    /// Finds out what a reference leads to, without fetching it where the registry allows that:
+    /// `HEAD /v2/<name>/manifests/<reference>`. What a tag leads to is the registry's word.
+    ///
+    /// # Errors
+    /// As [`Client::manifest`].
+    pub fn resolve(&self, reference: &Reference) -> Result<Descriptor, Error> {
+        self.run(Resolve::new(reference.clone()))
+    }
+
+    /// Looks at an image, or at every image of an index, without pulling layers: `GET` of manifests and configurations.
+    ///
+    /// # Errors
+    /// As [`Client::manifest`]. What is no image is none: [`Inspected::notes`] says what can't be told of it.
+    pub fn inspect(&self, reference: &Reference) -> Result<Inspected, Error> {
+        self.run(Inspect::new(reference.clone()))
+    }
+
+    /// As [`inspect`](Client::inspect) for many references side by side. Yields a result for each, in their order: one that
+    /// fails does not stop the others.
+    pub fn inspect_all(&self, references: Vec<Reference>) -> Vec<Result<Inspected, Error>> {
+        let count = references.len();
+        // Only as a whole is it stopped.
+        self.run(InspectMany::new(references)).unwrap_or_else(|why| vec![Err(why); count])
+    }
+
+    /// Fetches an image's configuration, its bytes as they are; of an index, that of the image for this machine. For other
+    /// platforms run a [`FetchConfig`].
+    ///
+    /// # Errors
+    /// As [`Client::manifest`], and [`Error::Misuse`] when there is none for this machine.
+    pub fn config(&self, reference: &Reference) -> Result<Vec<u8>, Error> {
+        let flow = FetchConfig::new(reference.clone(), Platform::of_this_machine());
+        Ok(self.run(flow)?.to_vec())
     }
 
     /// Runs any flow: those above are nothing else.

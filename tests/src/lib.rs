@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
 
 pub mod docker_registry;
+pub mod images;
 pub mod runtimes;
 pub mod scenario;
 pub mod series;

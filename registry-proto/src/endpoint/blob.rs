@@ -1,11 +1,12 @@
-//! `HEAD /v2/<name>/blobs/<digest>` (end-2): is this blob there?
+//! `HEAD` and `GET /v2/<name>/blobs/<digest>` (end-2): is this blob there, and what is in a small one?
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use crate::endpoint::{Ask, Reply, repository_url};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::spec::{Digest, Origin, RepositoryName, ScopeSet};
+use crate::spec::{Descriptor, Digest, Origin, RepositoryName, ScopeSet};
 
 pub(crate) fn head(origin: &Origin, repository: &RepositoryName, digest: &Digest, limits: &Limits) -> Ask {
     let url = repository_url(origin, repository, &format!("blobs/{digest}"));
@@ -27,10 +28,50 @@ pub(crate) fn exists(reply: &Reply, size: u64) -> Result<bool, Error> {
     }
 }
 
+/// A blob of which at most `limit` bytes are taken, into memory.
+pub(crate) fn get_small(
+    origin: &Origin,
+    repository: &RepositoryName,
+    digest: &Digest,
+    limit: usize,
+    limits: &Limits,
+) -> Ask {
+    let url = repository_url(origin, repository, &format!("blobs/{digest}"));
+    Ask::new(Method::GET, url, ScopeSet::pull(repository), limits).collect(limit, limits)
+}
+
+/// The bytes that `expected` describes, verified.
+pub(crate) fn read_small(reply: &Reply, expected: &Descriptor) -> Result<Bytes, Error> {
+    if reply.status != StatusCode::OK {
+        let advice = "a manifest names this blob, but the registry does not have it: push the image once more";
+        return Err(reply.refusal((reply.status == StatusCode::NOT_FOUND).then_some(advice)));
+    }
+    let found = reply.body.len() as u64;
+    let computed = expected.digest.algorithm().map(|algorithm| Digest::compute(algorithm, &reply.body));
+    match computed {
+        Some(computed) if computed == expected.digest && found == expected.size => Ok(reply.body.clone()),
+        None => {
+            Err(reply.broken(format!("content can't be verified: the algorithm of {} is unknown", expected.digest)))
+        }
+        // Nobody asked for it, and a digest is of the bytes without it: they are not decoded to see whether that helps.
+        Some(_) if reply.header("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) => {
+            let coding = reply.header("content-encoding").unwrap_or_default();
+            Err(reply.broken(format!("the content came encoded ({coding}), though `identity` was asked for")))
+        }
+        Some(_) if found != expected.size => {
+            Err(reply.broken(format!("the content has {found} bytes, where its manifest says {}", expected.size)))
+        }
+        Some(computed) => {
+            Err(Error::Integrity { asked: reply.asked.clone(), expected: expected.digest.clone(), found: computed })
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::endpoint::golden;
+    use crate::spec::MediaType;
 
     #[test]
     fn request() {
@@ -53,5 +94,30 @@ mod tests {
         assert!(!exists(404, "0").unwrap());
         assert!(exists(403, "0").is_err());
         assert!(exists(500, "0").is_err());
+    }
+    #[test]
+    fn c33_c52_small_blobs_are_verified() {
+        let limits = Limits::default();
+        let expected = Descriptor::new(MediaType::OCI_CONFIG, Digest::of(b"{}"), 2);
+        let ask = get_small(&golden::origin(), &"a/b".parse().unwrap(), &expected.digest, 2, &limits);
+        assert_eq!(
+            golden::text(&ask),
+            format!(
+                "GET https://r.example/v2/a/b/blobs/{}\naccept-encoding: identity\n(repository:a/b:pull)\n",
+                expected.digest
+            )
+        );
+        let read =
+            |status, headers: &[(&str, &str)], body| read_small(&golden::reply(status, headers, body), &expected);
+        assert_eq!(read(200, &[], "{}").unwrap(), "{}");
+        assert!(matches!(read(200, &[], "[]"), Err(Error::Integrity { .. })), "C33");
+        assert!(matches!(read(200, &[], "{"), Err(Error::Protocol { .. })));
+        let encoded = read(200, &[("content-encoding", "gzip")], "[]").unwrap_err().to_string();
+        assert!(encoded.contains("gzip"), "C52: {encoded}");
+        let gone = read(404, &[], "").unwrap_err();
+        assert!(
+            gone.status() == Some(StatusCode::NOT_FOUND) && gone.to_string().contains("a manifest names"),
+            "{gone}"
+        );
     }
 }

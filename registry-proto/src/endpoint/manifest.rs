@@ -37,6 +37,35 @@ pub(crate) fn presence(reply: &Reply) -> Result<Presence, Error> {
     }
 }
 
+/// As [`head`], for somebody who only wants to know what a reference leads to: with the right to pull.
+pub(crate) fn look(origin: &Origin, repository: &RepositoryName, reference: &TagOrDigest, limits: &Limits) -> Ask {
+    let url = repository_url(origin, repository, &format!("manifests/{reference}"));
+    Ask::new(Method::HEAD, url, ScopeSet::pull(repository), limits)
+        .header(ACCEPT, HeaderValue::from_static(ACCEPT_MANIFESTS))
+}
+
+/// What a `HEAD` tells about the manifest that `reference` leads to, in the registry's word. `None`: not enough, so that
+/// a `GET` has to decide.
+///
+/// The header with the digest, the length and a type that means something are each optional in the wild (PROTOCOL §1.4), and
+/// so is `HEAD` itself: ECR answers 400 to tags that it finds odd, storage behind a redirect 403 to a method that its
+/// signed URL isn't for. A refusal is repeated by the `GET`, with a body to explain itself.
+pub(crate) fn told(reply: &Reply, reference: &TagOrDigest, limits: &Limits) -> Option<Descriptor> {
+    let media_type = MediaType::new(reply.header(CONTENT_TYPE.as_str())?);
+    let size: u64 = reply.header("content-length")?.trim().parse().ok()?;
+    let claimed = reply.claimed_digest().filter(Digest::is_verifiable)?;
+    let digest = match reference {
+        TagOrDigest::Tag(_) => claimed,
+        // Another digest of the same algorithm is that of another document: of the list that this one was chosen from.
+        TagOrDigest::Digest(asked) if claimed.algorithm() == asked.algorithm() && claimed != *asked => return None,
+        TagOrDigest::Digest(asked) => asked.clone(),
+    };
+    let usable = reply.status == StatusCode::OK
+        && media_type.is_manifest_or_index()
+        && (1..=limits.manifest as u64).contains(&size);
+    usable.then(|| Descriptor::new(media_type, digest, size))
+}
+
 pub(crate) fn get(origin: &Origin, repository: &RepositoryName, reference: &TagOrDigest, limits: &Limits) -> Ask {
     let url = repository_url(origin, repository, &format!("manifests/{reference}"));
     Ask::new(Method::GET, url, ScopeSet::pull(repository), limits)
@@ -62,6 +91,9 @@ pub(crate) fn read(reply: &Reply, reference: &TagOrDigest, expected: Option<&Des
         }
         TagOrDigest::Tag(_) => None,
     });
+    if let Some(led) = led.as_ref().filter(|led| !led.digest.is_verifiable()) {
+        return Err(reply.broken(format!("content can't be verified: the algorithm of {} is unknown", led.digest)));
+    }
     let manifest = Manifest::parse(reply.body.clone(), content_type, led.as_ref()).map_err(|why| match why {
         ManifestError::Digest { expected, found } => Error::Integrity { asked: reply.asked.clone(), expected, found },
         why => reply.broken(why.to_string()),
@@ -69,13 +101,14 @@ pub(crate) fn read(reply: &Reply, reference: &TagOrDigest, expected: Option<&Des
     match reply.claimed_digest() {
         // By tag nothing else tells a body that was changed on the way. A list's digest over a child's body is seen in the
         // wild (distribution issue 2395), and of schema 1 only a part is hashed.
-        Some(claimed)
-            if led.is_none()
-                && claimed.algorithm() == manifest.digest().algorithm()
-                && claimed != *manifest.digest()
-                && !matches!(manifest.content(), ManifestContent::Schema1) =>
-        {
-            Err(Error::Integrity { asked: reply.asked.clone(), expected: claimed, found: manifest.digest().clone() })
+        Some(claimed) if led.is_none() && !matches!(manifest.content(), ManifestContent::Schema1) => {
+            let found = claimed.algorithm().map(|algorithm| Digest::compute(algorithm, manifest.bytes()));
+            match found {
+                Some(found) if found != claimed => {
+                    Err(Error::Integrity { asked: reply.asked.clone(), expected: claimed, found })
+                }
+                _ => Ok(manifest),
+            }
         }
         _ => Ok(manifest),
     }
@@ -198,5 +231,71 @@ mod tests {
         assert!(matches!(put(409, "X"), Put::MaybeThere));
         assert!(matches!(put(412, "X"), Put::MaybeThere));
         assert!(matches!(put(400, "MANIFEST_INVALID"), Put::No));
+    }
+    #[test]
+    fn c39_c40_a_head_is_believed_only_if_it_tells_everything() {
+        let limits = Limits::default();
+        let (name, tag) = ("n".parse().unwrap(), TagOrDigest::Tag("v1".parse().unwrap()));
+        assert_eq!(
+            golden::text(&look(&golden::origin(), &name, &tag, &limits)),
+            format!(
+                "HEAD https://r.example/v2/n/manifests/v1\naccept-encoding: identity\naccept: {ACCEPT_MANIFESTS}\n(repository:n:pull)\n"
+            )
+        );
+        assert_eq!(
+            golden::text(&get(&golden::origin(), &name, &tag, &limits)),
+            format!(
+                "GET https://r.example/v2/n/manifests/v1\naccept-encoding: identity\naccept: {ACCEPT_MANIFESTS}\n(repository:n:pull)\n"
+            )
+        );
+        let digest = Digest::of(b"x");
+        let whole = [
+            ("docker-content-digest", digest.as_str()),
+            ("content-length", "7"),
+            ("content-type", "application/vnd.oci.image.index.v1+json; charset=utf-8"),
+        ];
+        let told = |status, headers: &[(&str, &str)], reference: &TagOrDigest| {
+            told(&golden::reply(status, headers, ""), reference, &limits)
+        };
+        let descriptor = Descriptor::new(MediaType::OCI_INDEX, digest.clone(), 7);
+        assert_eq!(told(200, &whole, &tag), Some(descriptor.clone()));
+        assert_eq!(told(200, &whole, &TagOrDigest::Digest(digest.clone())), Some(descriptor));
+        assert_eq!(told(200, &whole, &TagOrDigest::Digest(Digest::of(b"y"))), None, "the list's digest for a child");
+        for (at, bad) in [
+            (0, "sha256:nonsense"),
+            (0, "md5:0123"),
+            (1, "0"),
+            (1, "-1"),
+            (1, "99999999"),
+            (2, "application/octet-stream"),
+            (2, "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+        ] {
+            let mut headers = whole;
+            headers[at].1 = bad;
+            assert_eq!(told(200, &headers, &tag), None, "{bad}");
+        }
+        for missing in 0..3 {
+            let headers: Vec<_> =
+                whole.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, it)| *it).collect();
+            assert_eq!(told(200, &headers, &tag), None, "{missing}");
+        }
+        assert_eq!(told(400, &whole, &tag), None, "C40");
+    }
+
+    #[test]
+    fn c36_c37_c38_what_a_registry_says_of_a_digest_is_compared() {
+        let (manifest, tag) = (manifest(), TagOrDigest::Tag("v1".parse().unwrap()));
+        let text = std::str::from_utf8(manifest.bytes()).unwrap();
+        let read = |digest: &str| {
+            let headers = [("content-type", manifest.media_type().as_str()), ("docker-content-digest", digest)];
+            read(&golden::reply(200, if digest.is_empty() { &headers[..1] } else { &headers }, text), &tag, None)
+        };
+        assert_eq!(read("").unwrap().digest(), manifest.digest(), "C36");
+        assert!(read(manifest.digest().as_str()).is_ok());
+        assert!(matches!(read(Digest::of(b"").as_str()), Err(Error::Integrity { .. })), "C37");
+        let long = |bytes| Digest::compute(crate::spec::Algorithm::Sha512, bytes).to_string();
+        assert_eq!(read(&long(manifest.bytes())).unwrap().digest(), manifest.digest(), "C38");
+        assert!(matches!(read(&long(b"")), Err(Error::Integrity { .. })), "C38");
+        assert!(read("md5:0123456789abcdef").is_ok(), "what can't be computed can't be compared");
     }
 }

@@ -7,26 +7,36 @@
 //! ```
 
 mod contract;
+mod each;
 mod exchange;
+mod fetch_blob;
+mod fetch_config;
 mod fetch_manifest;
 mod fleet;
+mod inspect;
 mod manifest;
 mod ping;
 mod push;
 mod read_archive;
+mod resolve;
 mod upload;
 mod verify;
 
 pub use crate::session::Context;
 pub(crate) use contract::ready;
 pub use contract::{Flow, Step};
+pub use each::Each;
 pub(crate) use exchange::{Answer, Exchange, Lost};
+pub use fetch_blob::FetchBlob;
+pub use fetch_config::FetchConfig;
 pub use fetch_manifest::FetchManifest;
 pub use fleet::Fleet;
+pub use inspect::{Inspect, InspectMany, Inspected, InspectedChild};
 pub(crate) use manifest::{HasManifest, PutManifest, PutOutcome};
 pub use ping::Pinging;
 pub use push::{Destination, Preview, Previewed, Push, PushOptions, Pushed, PushedReference, Totals};
 pub use read_archive::{ExamineArchive, ReadArchive};
+pub use resolve::Resolve;
 pub use upload::{Brought, Upload, Uploaded};
 pub use verify::{Verified, VerifyArchive};
 

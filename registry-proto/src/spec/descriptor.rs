@@ -47,6 +47,19 @@ impl Descriptor {
             data: None,
         }
     }
+
+    /// Whether it leads to an attestation: what a builder says about one of the images beside it in the index (provenance,
+    /// a list of materials). No platform's image, and never run.
+    pub fn is_attestation(&self) -> bool {
+        let told = self.annotations.get("vnd.docker.reference.type");
+        told.is_some_and(|told| told == "attestation-manifest")
+            || self.platform.as_ref().is_some_and(|platform| platform.is_unknown())
+    }
+
+    /// What the attestation that it leads to is about, if it says so.
+    pub fn attests(&self) -> Option<Digest> {
+        self.annotations.get("vnd.docker.reference.digest")?.parse().ok()
+    }
 }
 
 /// Go writes empty lists and maps as `null`.
@@ -77,5 +90,17 @@ mod tests {
         }
         let nulls = text.replace(r#""size":2"#, r#""size":2,"urls":null,"annotations":null"#);
         assert_eq!(serde_json::from_str::<Descriptor>(&nulls).unwrap(), descriptor);
+    }
+    #[test]
+    fn attestations_are_recognised() {
+        let mut descriptor = Descriptor::new(MediaType::OCI_MANIFEST, Digest::of(b""), 0);
+        assert!(!descriptor.is_attestation() && descriptor.attests().is_none());
+        descriptor.platform = Some("unknown/unknown".parse().unwrap());
+        assert!(descriptor.is_attestation());
+        descriptor.platform = None;
+        descriptor.annotations.insert("vnd.docker.reference.type".into(), "attestation-manifest".into());
+        descriptor.annotations.insert("vnd.docker.reference.digest".into(), Digest::of(b"x").to_string());
+        assert!(descriptor.is_attestation());
+        assert_eq!(descriptor.attests(), Some(Digest::of(b"x")));
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::descriptor::null_is_default;
-use crate::spec::{Descriptor, Digest, Kind, MediaType, strict_json};
+use crate::spec::{Descriptor, Digest, Kind, MediaType, Platform, strict_json};
 
 /// A manifest, of whatever kind: its bytes, never changed, since its digest is theirs, and what they say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,6 +240,13 @@ impl ImageManifest {
 }
 
 impl Index {
+    /// The manifest of the image that suits a machine best: of several that suit it equally, the first.
+    pub fn for_platform(&self, machine: &Platform) -> Option<&Descriptor> {
+        let images = self.manifests.iter().filter(|one| !one.is_attestation());
+        let suiting = images.filter_map(|one| Some((one.platform.as_ref()?.suits(machine)?, one)));
+        suiting.min_by_key(|(step, _)| *step).map(|(_, one)| one)
+    }
+
     /// Writes it down; always with its type.
     pub fn to_manifest(&self) -> Manifest {
         let media_type = self.media_type.clone().unwrap_or(MediaType::OCI_INDEX);
@@ -267,7 +274,10 @@ fn type_of(bytes: &[u8], told: Option<MediaType>, keys: &BTreeSet<String>) -> Re
     if has("fsLayers") && !schema1 {
         return ambiguous("it has the layers of schema 1 under another version");
     }
-    let told = told.filter(|told| !matches!(told.kind(), Kind::Other));
+    let (told, stranger) = match told {
+        Some(told) if told.kind() == Kind::Other => (None, Some(told)),
+        told => (told, None),
+    };
     if let (Some(told), Some(says)) = (&told, &says.media_type)
         && told != says
     {
@@ -278,7 +288,8 @@ fn type_of(bytes: &[u8], told: Option<MediaType>, keys: &BTreeSet<String>) -> Re
         None if schema1 => MediaType::DOCKER_SCHEMA1,
         None if has("manifests") => MediaType::OCI_INDEX,
         None if has("config") && has("layers") => MediaType::OCI_MANIFEST,
-        None => MediaType::new(""),
+        // Whoever carries it on has to be able to say what it was handed out as.
+        None => stranger.unwrap_or_else(|| MediaType::new("")),
     };
     match found.kind() {
         Kind::Index if image => ambiguous("it is handed out as an index, but has layers"),
@@ -373,12 +384,36 @@ mod tests {
     fn types_that_are_only_carried() {
         let unknown = parse(r#"{"x":1}"#, Some("application/vnd.example+json")).unwrap();
         assert_eq!(unknown.content(), &ManifestContent::Unknown);
+        assert_eq!(unknown.media_type().as_str(), "application/vnd.example+json");
         let schema1 = parse(
             "{\"schemaVersion\": 1, \"fsLayers\": []}",
             Some("application/vnd.docker.distribution.manifest.v1+prettyjws"),
         );
         assert_eq!(schema1.unwrap().content(), &ManifestContent::Schema1);
         assert!(parse("<html>", Some("text/html")).is_err());
+    }
+
+    #[test]
+    fn the_best_platform_is_chosen() {
+        let on = |platform: &str| {
+            let mut one = Descriptor::new(MediaType::OCI_MANIFEST, Digest::of(platform.as_bytes()), 1);
+            one.platform = Some(platform.parse().unwrap());
+            one
+        };
+        let platforms = ["unknown/unknown", "linux/arm/v6", "linux/arm/v7", "linux/amd64", "linux/amd64"];
+        let index = Index {
+            media_type: None,
+            artifact_type: None,
+            manifests: platforms.map(on).into(),
+            subject: None,
+            annotations: BTreeMap::new(),
+        };
+        let chosen = |machine: &str| index.for_platform(&machine.parse().unwrap());
+        assert!(std::ptr::eq(chosen("linux/amd64").unwrap(), &index.manifests[3]), "the first of equals");
+        assert_eq!(chosen("linux/arm/v7").unwrap(), &index.manifests[2]);
+        assert_eq!(chosen("linux/arm/v6").unwrap(), &index.manifests[1]);
+        assert_eq!(chosen("unknown/unknown"), None);
+        assert_eq!(chosen("windows/amd64"), None);
     }
 
     #[test]

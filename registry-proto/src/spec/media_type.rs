@@ -121,6 +121,11 @@ impl MediaType {
         self.kind() == Kind::Index
     }
 
+    /// Whether it is the type of an image's configuration.
+    pub fn is_image_config(&self) -> bool {
+        self.kind() == Kind::Config
+    }
+
     /// Whether it is the type of a layer that registries may not hold.
     pub fn is_foreign_layer(&self) -> bool {
         self.kind() == Kind::ForeignLayer

@@ -41,6 +41,34 @@ impl Platform {
         self.os == "unknown" || self.architecture == "unknown"
     }
 
+    /// The platform that this program was built for, as far as images are concerned: on systems that run containers in a
+    /// virtual machine with Linux, that is Linux.
+    pub fn of_this_machine() -> Self {
+        // What the compiler knows; a spelling that is not known here is one that no image has either.
+        let os = match () {
+            () if cfg!(target_os = "windows") => "windows",
+            () if cfg!(target_os = "freebsd") => "freebsd",
+            () => "linux",
+        };
+        let (architecture, variant) = match () {
+            () if cfg!(target_arch = "x86_64") => ("amd64", None),
+            () if cfg!(target_arch = "aarch64") => ("arm64", None),
+            () if cfg!(target_arch = "x86") => ("386", None),
+            () if cfg!(target_arch = "arm") => ("arm", Some("v7")),
+            () if cfg!(target_arch = "riscv64") => ("riscv64", None),
+            () if cfg!(target_arch = "s390x") => ("s390x", None),
+            () if cfg!(all(target_arch = "powerpc64", target_endian = "little")) => ("ppc64le", None),
+            () if cfg!(target_arch = "loongarch64") => ("loong64", None),
+            () => ("unknown", None),
+        };
+        Self {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+            ..Self::default()
+        }
+    }
+
     /// With the usual spellings unified, as containerd does: `x86_64` is `amd64`, `arm64` is `arm64/v8`, `arm` is `arm/v7`.
     #[must_use]
     pub fn normalized(&self) -> Self {
@@ -129,6 +157,13 @@ mod tests {
         assert_eq!(suits("linux/amd64", "linux/amd64/v3"), Some(3));
         assert_eq!(suits("linux/amd64", "windows/amd64"), None);
         assert_eq!(suits("unknown/unknown", "unknown/unknown"), None);
+    }
+
+    #[test]
+    fn this_machine_has_a_platform() {
+        let here = Platform::of_this_machine();
+        assert_eq!(here.suits(&here), Some(0));
+        assert_eq!(here.normalized(), here);
     }
 
     #[test]

@@ -1,28 +1,29 @@
 //! `digest`, `inspect` and `validate` of archives: nothing here talks to a registry.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use registry_tokio::Client;
 use registry_tokio::proto::archive::{Archive, ArchiveImage, ArchiveKind};
 use registry_tokio::proto::flow::{ReadArchive, Verified, VerifyArchive};
-use registry_tokio::proto::spec::{ImageConfig, ImageManifest, Manifest, ManifestContent};
 use serde_json::{Value, json};
 
-use crate::args::{OfArchive, Voice};
-use crate::output::{Trouble, bytes, print};
-use crate::progress::{Progress, short};
+use crate::args::{FormatArg, OfArchive, Voice};
+use crate::image::{self, Facts, describe, line};
+use crate::output::{Trouble, print};
+use crate::progress::Progress;
 
-async fn read(what: &OfArchive, voice: Voice) -> Result<Archive, Trouble> {
+async fn read(path: &Path, voice: Voice) -> Result<Archive, Trouble> {
     let progress = Progress::new(voice);
-    let archive = progress.run(&Client::new()?, ReadArchive::new(what.archive.as_path())).await?;
+    let archive = progress.run(&Client::new()?, ReadArchive::new(path)).await?;
     for note in archive.notes() {
         progress.say(format_args!("note: {note}"));
     }
     Ok(archive)
 }
 
-pub(crate) async fn digest(what: OfArchive, voice: Voice) -> Result<(), Trouble> {
-    let archive = read(&what, voice).await?;
+pub(crate) async fn digest(path: &Path, format: FormatArg, voice: Voice) -> Result<(), Trouble> {
+    let archive = read(path, voice).await?;
     let text = match archive.images() {
         [only] => format!("{}\n", only.root().digest()),
         several => several.iter().fold(String::new(), |mut text, image| {
@@ -30,20 +31,23 @@ pub(crate) async fn digest(what: OfArchive, voice: Voice) -> Result<(), Trouble>
             text
         }),
     };
-    print(what.format.format, text, || {
+    print(format.format, text, || {
         let images = archive.images().iter();
         images.map(|image| json!({ "digest": image.root().digest().to_string(), "names": names(image) })).collect()
     })
 }
 
-pub(crate) async fn inspect(what: OfArchive, voice: Voice) -> Result<(), Trouble> {
-    let archive = read(&what, voice).await?;
+pub(crate) async fn inspect(path: &Path, format: FormatArg, voice: Voice) -> Result<(), Trouble> {
+    let archive = read(path, voice).await?;
     let mut text = format!("{}: {}\n", archive.path().display(), kind(archive.kind()).1);
     for image in archive.images() {
         text.push('\n');
-        describe(&mut text, image);
+        for name in names(image) {
+            line(&mut text, "name", name);
+        }
+        describe(&mut text, &Facts::from(image));
     }
-    print(what.format.format, text, || {
+    print(format.format, text, || {
         json!({
             "kind": kind(archive.kind()).0,
             "images": archive.images().iter().map(image_json).collect::<Vec<_>>(),
@@ -86,79 +90,8 @@ const fn kind(kind: ArchiveKind) -> (&'static str, &'static str) {
     }
 }
 
-fn describe(text: &mut String, image: &ArchiveImage) {
-    let mut line = |name: &str, value: &str| _ = writeln!(text, "{name:<12}{value}");
-    for name in names(image) {
-        line("name", name);
-    }
-    line("digest", image.root().digest().as_str());
-    line("media type", image.root().media_type().as_str());
-    if let Some(config) = image.config() {
-        line("platform", &config.platform().to_string());
-        line("created", config.created.as_deref().unwrap_or("-"));
-        let command: Vec<_> = config.config.entrypoint.iter().chain(&config.config.cmd).map(String::as_str).collect();
-        if !command.is_empty() {
-            line("command", &command.join(" "));
-        }
-        for variable in &config.config.env {
-            line("env", variable);
-        }
-        for (label, value) in &config.config.labels {
-            line("label", &format!("{label}={value}"));
-        }
-    }
-    match image.root().content() {
-        ManifestContent::Image(manifest) => layers(text, manifest),
-        ManifestContent::Index(index) => {
-            for one in &index.manifests {
-                let platform = one.platform.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-                _ = writeln!(text, "{:<12}{} {platform}", "manifest", one.digest);
-            }
-            _ = writeln!(text, "{:<12}{}", "size", bytes(total(image)));
-        }
-        _ => {}
-    }
-}
-
-fn layers(text: &mut String, manifest: &ImageManifest) {
-    for layer in &manifest.layers {
-        _ = writeln!(text, "{:<12}{} {:>12}", "layer", short(&layer.digest), bytes(layer.size).to_string());
-    }
-    let total: u64 = manifest.blobs().map(|blob| blob.size).sum();
-    _ = writeln!(text, "{:<12}{} in {} layers", "size", bytes(total), manifest.layers.len());
-}
-
-/// The sizes of all blobs of all its manifests, shared ones once.
-fn total(image: &ArchiveImage) -> u64 {
-    let mut seen = std::collections::BTreeSet::new();
-    let blobs = image.manifests().iter().filter_map(Manifest::image).flat_map(ImageManifest::blobs);
-    blobs.filter(|blob| seen.insert(&blob.digest)).map(|blob| blob.size).sum()
-}
-
 fn image_json(image: &ArchiveImage) -> Value {
-    let mut value = json!({
-        "names": names(image),
-        "digest": image.root().digest().to_string(),
-        "mediaType": image.root().media_type().as_str(),
-        "size": total(image),
-    });
-    if let Some(manifest) = image.root().image() {
-        value["layers"] = json!(manifest.layers);
-    }
-    if let Some(index) = image.root().index() {
-        value["manifests"] = json!(index.manifests);
-    }
-    if let Some(config) = image.config() {
-        merge(&mut value, config);
-    }
+    let mut value = image::json(&Facts::from(image));
+    value["names"] = json!(names(image));
     value
-}
-
-fn merge(value: &mut Value, config: &ImageConfig) {
-    value["platform"] = json!(config.platform().to_string());
-    value["created"] = json!(config.created);
-    value["env"] = json!(config.config.env);
-    value["entrypoint"] = json!(config.config.entrypoint);
-    value["cmd"] = json!(config.config.cmd);
-    value["labels"] = json!(config.config.labels);
 }

@@ -1,5 +1,6 @@
 //! What can be typed: verbs, flags and their help.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use registry_tokio::proto::UploadPolicy;
-use registry_tokio::proto::spec::{Reference, Registry};
+use registry_tokio::proto::spec::{Platform, Reference, Registry};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,11 +21,31 @@ Examples:
   tug push images.tar --prefix registry.example.org/mirror
   # What is in an archive, and whether it is whole
   tug inspect app.tar && tug validate app.tar
+  # What is in a registry
+  tug inspect localhost:5000/app:v1
+  tug digest debian:stable-slim
   # A small registry in memory, for tests
   tug serve --addr 127.0.0.1:5000
 
 Results go to standard output, everything else to standard error.
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C.";
+
+const INSPECT_JSON: &str = "\
+JSON (--format json):
+  Of an image in a registry, one object:
+    reference, digest, mediaType
+    size            in bytes, of its layers and configuration; of an index, of all its images
+    config, layers  descriptors, as in the manifest (image-spec): mediaType, digest, size …
+    annotations, artifactType
+    platform, created, author, user, workingDir, env, entrypoint, cmd, labels, exposedPorts
+    history         [{created, createdBy, comment, emptyLayer}]
+    manifests       of an index: its descriptors, each with
+                      attestation  whether it is one, and no image
+                      image        an object like this one, if it could be looked at
+                      notes        what could not be told, and why
+    notes           what could not be told, and why
+  Of an archive: kind, notes, and images, a list of such objects with names instead of reference.
+  What does not apply is absent or null.";
 
 /// Moves container images between archives and registries.
 #[derive(Debug, Parser)]
@@ -51,14 +72,19 @@ pub(crate) struct Voice {
 pub(crate) enum Verb {
     Push(Push),
     Ping(Ping),
-    /// Print the digest of each image of an archive
+    /// Print the digest of an image in a registry, or of each image of an archive
     ///
-    /// It is the digest that a registry will give for the image. Of several images, a line `DIGEST NAME` each.
-    Digest(OfArchive),
-    /// Show what is in an archive
+    /// In a registry, it is asked for without fetching the manifest, where the registry allows that. Of an archive, it is the
+    /// digest that a registry will give for the image; of several images, a line `DIGEST NAME` each.
+    Digest(Look),
+    /// Show what an image in a registry, or an archive, consists of
     ///
-    /// Platform, age, layers with their sizes, environment, command and labels of each image.
-    Inspect(OfArchive),
+    /// Platform, age, layers with their sizes, environment, command and labels; of an index, every image that it lists.
+    /// Layers are not pulled.
+    #[command(after_long_help = INSPECT_JSON)]
+    Inspect(Look),
+    Manifest(RawManifest),
+    Config(RawConfig),
     /// Check that an archive is whole
     ///
     /// Reads all of it. Prints `ok`, or every fault found.
@@ -133,6 +159,46 @@ pub(crate) struct Ping {
     pub(crate) registry: Registry,
     #[command(flatten)]
     pub(crate) format: FormatArg,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// An image or an archive to look at.
+#[derive(Args, Debug)]
+pub(crate) struct Look {
+    /// An image in a registry ([HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]), or a tar file or an OCI layout folder. What is there
+    /// as a file is taken for an archive: to mean the image all the same, write its host or its tag
+    #[arg(value_name = "REF|ARCHIVE")]
+    pub(crate) subject: OsString,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// Print a manifest or an index, its bytes exactly as the registry has them
+///
+/// Their SHA-256 is the digest. Nothing is added, no newline either.
+#[derive(Args, Debug)]
+pub(crate) struct RawManifest {
+    /// Of what: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
+    #[arg(value_name = "REF")]
+    pub(crate) reference: Reference,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// Print an image's configuration, its bytes exactly as the registry has them
+///
+/// They are verified against the digest in the manifest.
+#[derive(Args, Debug)]
+pub(crate) struct RawConfig {
+    /// Of what: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
+    #[arg(value_name = "REF")]
+    pub(crate) reference: Reference,
+    /// Of an index, the image for this platform; this machine's if it is not said
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
     #[command(flatten)]
     pub(crate) access: Access,
 }

@@ -3,6 +3,8 @@
 mod archive;
 mod args;
 mod demo;
+mod image;
+mod inspect;
 mod output;
 mod progress;
 mod push;
@@ -64,8 +66,10 @@ fn run(tug: Tug) -> Result<(), Trouble> {
         match tug.verb {
             Verb::Push(what) => push::push(what, voice).await,
             Verb::Ping(what) => registry::ping(what, voice).await,
-            Verb::Digest(what) => archive::digest(what, voice).await,
-            Verb::Inspect(what) => archive::inspect(what, voice).await,
+            Verb::Digest(what) => inspect::digest(what, voice).await,
+            Verb::Inspect(what) => inspect::inspect(what, voice).await,
+            Verb::Manifest(what) => inspect::manifest(what, voice).await,
+            Verb::Config(what) => inspect::config(what, voice).await,
             Verb::Validate(what) => archive::validate(what, voice).await,
             Verb::Serve(what) => serve::serve(what).await,
             Verb::Demo(what) => demo::demo(what, voice).await,

@@ -58,6 +58,13 @@ pub(crate) fn print(format: Format, text: impl Display, json: impl FnOnce() -> V
     Ok(out.flush()?)
 }
 
+/// Prints a result that is bytes, exactly as they are.
+pub(crate) fn print_raw(bytes: &[u8]) -> Result<(), Trouble> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}
+
 /// A number of bytes for people.
 pub(crate) fn bytes(count: u64) -> impl Display {
     indicatif::BinaryBytes(count)

@@ -1,0 +1,97 @@
+//! Fetching a small blob into memory.
+
+use bytes::Bytes;
+
+use crate::endpoint::blob;
+use crate::error::Error;
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::job::{Completion, FailureKind};
+use crate::spec::{Descriptor, Repository};
+
+/// Fetches a small blob, such as an image's configuration, into memory: `GET /v2/<name>/blobs/<digest>` (end-2). It has to
+/// have the digest and the size of its descriptor, and is at most [`Limits::config`](crate::session::Limits::config) long.
+///
+/// Yields its bytes, verified.
+#[derive(Debug)]
+pub struct FetchBlob {
+    repository: Repository,
+    expected: Descriptor,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    Asking(Exchange),
+    Cancelled,
+}
+
+impl FetchBlob {
+    /// Of what a descriptor points to.
+    pub const fn new(repository: Repository, expected: Descriptor) -> Self {
+        Self { repository, expected, state: State::New }
+    }
+
+    /// The request, unless there is no use in asking.
+    fn ask(&self, cx: &Context<'_>) -> Result<Exchange, Error> {
+        let origin = cx.origin(self.repository.registry())?;
+        let limits = cx.session.config().limits;
+        let (name, digest, size) = (self.repository.name(), &self.expected.digest, self.expected.size);
+        // A byte too many shows as such: what is longer than its descriptor says is not read to its end.
+        let limit = usize::try_from(size).unwrap_or(usize::MAX);
+        let ask = blob::get_small(&origin, name, digest, limit.min(limits.config), &limits);
+        let most = limits.config;
+        if size > most as u64 {
+            let what = format!("a manifest says that it has {size} bytes; only {most} are taken (`Limits::config`)");
+            return Err(Error::Protocol { asked: ask.asked(), what });
+        }
+        Ok(Exchange::new(ask, self.repository.registry()))
+    }
+
+    fn after_reply(&self, answer: Result<Answer, Error>) -> Result<Bytes, Error> {
+        match answer {
+            Ok(Answer::Reply(reply)) => blob::read_small(&reply, &self.expected),
+            Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
+            Err(Error::Transport { asked, last, .. }) if last.kind() == FailureKind::TooLarge => {
+                let what = format!("the content has more than the {} bytes that its manifest says", self.expected.size);
+                Err(Error::Protocol { asked, what })
+            }
+            Err(why) => Err(why),
+        }
+    }
+}
+
+impl Flow for FetchBlob {
+    type Output = Bytes;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Bytes> {
+        loop {
+            match &mut self.state {
+                State::New => match self.ask(cx) {
+                    Ok(exchange) => self.state = State::Asking(exchange),
+                    Err(why) => return Step::Done(Err(why)),
+                },
+                State::Asking(exchange) => {
+                    let answer = ready!(exchange.poll(cx));
+                    return Step::Done(self.after_reply(answer));
+                }
+                State::Cancelled => return Step::Done(Err(Error::Cancelled)),
+            }
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &mut self.state {
+            State::Asking(exchange) => exchange.handle(cx, done),
+            State::New | State::Cancelled => Err(done),
+        }
+    }
+
+    fn cancel(&mut self) {
+        match &mut self.state {
+            State::Asking(exchange) => exchange.cancel(),
+            State::New => self.state = State::Cancelled,
+            State::Cancelled => {}
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Fetching an image's configuration.
+
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::flow::{Context, FetchBlob, FetchManifest, Flow, Step, ready};
+use crate::job::Completion;
+use crate::spec::{Descriptor, Index, Manifest, ManifestContent, Platform, Reference};
+
+/// How many indexes may lead to one another before the image comes.
+const DEPTH: u32 = 4;
+
+/// Fetches the configuration of the image that a reference leads to, through an index if need be.
+///
+/// ```text
+///   new ─▶ Manifest ─┬─ an image ─▶ Config ─▶ done
+///             ▲      └─ an index ─┐
+///             └── the platform's ─┘
+/// ```
+///
+/// Yields the bytes as they are, verified: `GET /v2/<name>/manifests/<reference>` (end-3), then
+/// `GET /v2/<name>/blobs/<digest>` (end-2). [`Error::Misuse`] when an index has nothing for the platform.
+#[derive(Debug)]
+pub struct FetchConfig {
+    reference: Reference,
+    platform: Platform,
+    depth: u32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    Manifest(FetchManifest),
+    Config(FetchBlob),
+    Settled(Box<Result<Bytes, Error>>),
+    Over,
+}
+
+impl FetchConfig {
+    /// Of the image that a reference names; of an index, of the image for this platform.
+    pub const fn new(reference: Reference, platform: Platform) -> Self {
+        Self { reference, platform, depth: 0, state: State::New }
+    }
+
+    fn after_manifest(&mut self, fetched: Result<Manifest, Error>) -> State {
+        let manifest = match fetched {
+            Ok(manifest) => manifest,
+            Err(why) => return settled(Err(why)),
+        };
+        let repository = self.reference.repository().clone();
+        match manifest.content() {
+            ManifestContent::Image(image) => State::Config(FetchBlob::new(repository, image.config.clone())),
+            ManifestContent::Index(_) if self.depth >= DEPTH => settled(Err(Error::Misuse(format!(
+                "{}: more than {DEPTH} indexes lead to one another",
+                self.reference
+            )))),
+            ManifestContent::Index(index) => match self.choose(index) {
+                Ok(chosen) => {
+                    self.depth += 1;
+                    State::Manifest(FetchManifest::described(repository, chosen))
+                }
+                Err(why) => settled(Err(why)),
+            },
+            ManifestContent::Schema1 | ManifestContent::Unknown => settled(Err(Error::Misuse(format!(
+                "{}: a manifest of type {} has no configuration that is known here",
+                self.reference,
+                manifest.media_type()
+            )))),
+        }
+    }
+
+    fn choose(&self, index: &Index) -> Result<Descriptor, Error> {
+        let images = || index.manifests.iter().filter(|one| !one.is_attestation());
+        let mut unnamed = images().filter(|one| one.platform.is_none());
+        // An index of one image need not say what it is for.
+        let only = unnamed.next().filter(|_| images().count() == 1);
+        index.for_platform(&self.platform).or(only).cloned().ok_or_else(|| {
+            let there: Vec<String> = images().filter_map(|one| Some(one.platform.as_ref()?.to_string())).collect();
+            let there = if there.is_empty() { "none that it names".to_owned() } else { there.join(", ") };
+            Error::Misuse(format!("{} has no image for {}; its platforms are: {there}", self.reference, self.platform))
+        })
+    }
+}
+
+fn settled(result: Result<Bytes, Error>) -> State {
+    State::Settled(Box::new(result))
+}
+
+impl Flow for FetchConfig {
+    type Output = Bytes;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Bytes> {
+        loop {
+            self.state = match &mut self.state {
+                State::New => State::Manifest(FetchManifest::new(&self.reference)),
+                State::Manifest(fetch) => {
+                    let fetched = ready!(fetch.poll(cx));
+                    self.after_manifest(fetched)
+                }
+                State::Config(fetch) => settled(ready!(fetch.poll(cx))),
+                State::Settled(_) => match std::mem::replace(&mut self.state, State::Over) {
+                    State::Settled(result) => return Step::Done(*result),
+                    _ => unreachable!("the state was just matched"),
+                },
+                State::Over => panic!("polled after it was done"),
+            };
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &mut self.state {
+            State::Manifest(fetch) => fetch.handle(cx, done),
+            State::Config(fetch) => fetch.handle(cx, done),
+            State::New | State::Settled(_) | State::Over => Err(done),
+        }
+    }
+
+    fn cancel(&mut self) {
+        match &mut self.state {
+            State::Manifest(fetch) => fetch.cancel(),
+            State::Config(fetch) => fetch.cancel(),
+            State::New => self.state = settled(Err(Error::Cancelled)),
+            State::Settled(_) | State::Over => {}
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Finding out what a reference leads to.
+
+use crate::endpoint::manifest;
+use crate::error::Error;
+use crate::flow::{Answer, Context, Exchange, FetchManifest, Flow, Step, ready, unreachable_loss};
+use crate::job::Completion;
+use crate::spec::{Descriptor, Reference};
+
+/// Finds out which manifest or index a reference leads to: `HEAD /v2/<name>/manifests/<reference>` (end-3), which costs no
+/// pull where pulls are counted.
+///
+/// ```text
+///   new ─▶ Looking ─┬─ digest, length and a known type ─▶ done, in the registry's word
+///                   └─ anything else ─▶ Fetching ───────▶ done, verified (or an error that explains itself)
+/// ```
+///
+/// Yields a [`Descriptor`]. The digest of a tag is the registry's word as long as nobody has fetched what it names; whoever
+/// then asks for it by that digest gets these bytes or an error.
+#[derive(Debug)]
+pub struct Resolve {
+    reference: Reference,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    Looking(Exchange),
+    Fetching(FetchManifest),
+    Cancelled,
+}
+
+impl Resolve {
+    /// Of a reference: by its digest if it has one, else by its tag, else `latest`.
+    pub const fn new(reference: Reference) -> Self {
+        Self { reference, state: State::New }
+    }
+}
+
+impl Flow for Resolve {
+    type Output = Descriptor;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Descriptor> {
+        let repository = self.reference.repository();
+        loop {
+            match &mut self.state {
+                State::New => {
+                    let origin = match cx.origin(repository.registry()) {
+                        Ok(origin) => origin,
+                        Err(why) => return Step::Done(Err(why)),
+                    };
+                    let limits = cx.session.config().limits;
+                    let ask = manifest::look(&origin, repository.name(), &self.reference.target(), &limits);
+                    self.state = State::Looking(Exchange::new(ask, repository.registry()));
+                }
+                State::Looking(exchange) => match ready!(exchange.poll(cx)) {
+                    Ok(Answer::Reply(reply)) => {
+                        let limits = cx.session.config().limits;
+                        match manifest::told(&reply, &self.reference.target(), &limits) {
+                            Some(descriptor) => return Step::Done(Ok(descriptor)),
+                            None => self.state = State::Fetching(FetchManifest::new(&self.reference)),
+                        }
+                    }
+                    Ok(Answer::Lost(lost)) => return Step::Done(Err(unreachable_loss(lost))),
+                    Err(why) => return Step::Done(Err(why)),
+                },
+                State::Fetching(fetch) => {
+                    return Step::Done(ready!(fetch.poll(cx)).map(|manifest| manifest.descriptor()));
+                }
+                State::Cancelled => return Step::Done(Err(Error::Cancelled)),
+            }
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &mut self.state {
+            State::Looking(exchange) => exchange.handle(cx, done),
+            State::Fetching(fetch) => fetch.handle(cx, done),
+            State::New | State::Cancelled => Err(done),
+        }
+    }
+
+    fn cancel(&mut self) {
+        match &mut self.state {
+            State::Looking(exchange) => exchange.cancel(),
+            State::Fetching(fetch) => fetch.cancel(),
+            State::New => self.state = State::Cancelled,
+            State::Cancelled => {}
+        }
+    }
+}
