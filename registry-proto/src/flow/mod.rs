@@ -7,6 +7,8 @@
 //! ```
 
 mod contract;
+mod copy;
+mod deliver;
 mod exchange;
 mod fetch_manifest;
 mod fleet;
@@ -20,12 +22,14 @@ mod verify;
 pub use crate::session::Context;
 pub(crate) use contract::ready;
 pub use contract::{Flow, Step};
+pub use copy::{Copied, Copy, CopyOptions};
+pub use deliver::{PushedReference, Totals};
 pub(crate) use exchange::{Answer, Exchange, Lost};
 pub use fetch_manifest::FetchManifest;
 pub use fleet::Fleet;
 pub(crate) use manifest::{HasManifest, PutManifest, PutOutcome};
 pub use ping::Pinging;
-pub use push::{Destination, Preview, Previewed, Push, PushOptions, Pushed, PushedReference, Totals};
+pub use push::{Destination, Preview, Previewed, Push, PushOptions, Pushed};
 pub use read_archive::{ExamineArchive, ReadArchive};
 pub use upload::{Brought, Upload, Uploaded};
 pub use verify::{Verified, VerifyArchive};
