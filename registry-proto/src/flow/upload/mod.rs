@@ -349,10 +349,12 @@ impl Upload {
     /// As much of a part as has been fetched by now, with the next piece on its way. `Err`: nothing to send yet, or ever.
     fn fetched(&mut self, cx: &mut Context<'_>, part: Part) -> Result<Part, Box<State>> {
         // The registry's least chunk may be larger than our pieces, but not without end: they are in memory.
+        let policy = cx.session.config().upload;
         let piece = cx.session.config().piece.get();
         let least = self.chunk_min.min(piece.saturating_mul(MOST_PIECES));
         let piece = piece.max(least);
-        if part.closes && part.length > piece {
+        let too_large = part.closes && part.length > piece;
+        if too_large && (policy == UploadPolicy::Monolithic || self.learned(cx).refuses_chunks()) {
             let (size, asked) = (self.size, Asked::new(&Method::PUT, self.session.as_ref().unwrap_or(&Uri::default())));
             let what =
                 format!("{asked}: a blob of {size} bytes would have to be sent in one request, from memory, where");
@@ -360,6 +362,7 @@ impl Upload {
                 format!("{what} pieces of {piece} bytes are allowed: allow larger ones, or chunks if they are not");
             return Err(Box::new(self.fail(cx, Error::Misuse(why))));
         }
+        let part = Part { closes: part.closes && !too_large, ..part };
         let length = part.length.min(piece);
         let least = if part.closes { length } else { least.min(length) };
         let Some(source) = &mut self.source else { return Ok(part) };
@@ -792,6 +795,10 @@ impl Upload {
                         State::GivingUp(_, why) => State::Settled(Box::new(Err(*why))),
                         _ => unreachable!("the state was just matched"),
                     }
+                }
+                // Something is still to be aborted.
+                State::Settled(_) if self.source.as_ref().is_some_and(|source| source.is_restless()) => {
+                    return Step::Wait(None);
                 }
                 State::Settled(_) => match std::mem::replace(&mut self.state, State::Over) {
                     State::Settled(result) => {

@@ -107,22 +107,36 @@ impl Source {
         length: u64,
     ) -> Result<Option<u64>, Error> {
         let enough = |piece: &Piece| piece.from(at) >= least.max(1).min(self.size - at);
-        if !enough(&self.held)
-            && let Some(ahead) = self.ahead.take_if(|ahead| enough(ahead))
-        {
-            self.held = ahead;
-        }
-        if enough(&self.held) {
+        let enough_held = loop {
+            match self.ahead.take() {
+                ahead if enough(&self.held) => {
+                    self.ahead = ahead;
+                    break true;
+                }
+                Some(ahead) if enough(&ahead) => self.held = ahead,
+                // The end of a piece that was confirmed in part is too small for the registry by itself.
+                Some(ahead) if self.holds(at) && ahead.at == self.held.end() => {
+                    let rest = self.slice(at, self.held.from(at));
+                    self.held = Piece { at, bytes: [rest, ahead.bytes].concat().into() };
+                }
+                Some(_) => {}
+                None => break false,
+            }
+        };
+        if enough_held {
             return Ok(Some(self.held.from(at)));
         }
         if let Some(why) = self.failure.take() {
             return Err(why);
         }
-        if self.asking.as_ref().is_none_or(|asking| asking.range.start != at) {
+        let start = if self.holds(at) { self.held.end() } else { at };
+        if self.asking.as_ref().is_none_or(|asking| asking.range.start != start) {
             self.stop();
-            // Room for what is asked for now.
-            (self.held, self.ahead) = (Piece::default(), None);
-            self.ask(cx, at, length);
+            if start == at {
+                // Room for what is asked for now.
+                self.held = Piece::default();
+            }
+            self.ask(cx, start, length);
         }
         Ok(None)
     }
