@@ -21,7 +21,7 @@ use registry_tests::copies::{CopyScenario, HERE, THERE};
 use registry_tests::seeds::{for_every_seed, number};
 
 /// How many seeds are run where nobody says otherwise.
-const SEEDS: u64 = 30_000;
+const SEEDS: u64 = 20_000;
 
 #[test]
 fn copies_end_right_or_with_a_clear_error() {

@@ -2,6 +2,7 @@
 
 mod archive;
 mod args;
+mod copy;
 mod demo;
 mod output;
 mod progress;
@@ -63,6 +64,7 @@ fn run(tug: Tug) -> Result<(), Trouble> {
     let done = runtime.block_on(async {
         match tug.verb {
             Verb::Push(what) => push::push(what, voice).await,
+            Verb::Copy(what) => copy::copy(what, voice).await,
             Verb::Ping(what) => registry::ping(what, voice).await,
             Verb::Digest(what) => archive::digest(what, voice).await,
             Verb::Inspect(what) => archive::inspect(what, voice).await,
