@@ -8,8 +8,8 @@ use crate::transport::Transport;
 use futures_rustls::rustls::{self, pki_types::CertificateDer};
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    Destination, FetchConfig, FetchManifest, Flow, Inspect, InspectMany, Inspected, Pinging, Preview, Previewed, Push,
-    PushOptions, Pushed, ReadArchive, Resolve, Verified, VerifyArchive,
+    Copied, Copy, CopyOptions, Destination, FetchConfig, FetchManifest, Flow, Inspect, InspectMany, Inspected, Pinging,
+    Preview, Previewed, Push, PushOptions, Pushed, ReadArchive, Resolve, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Manifest, Platform, Reference, Registry};
 use registry_proto::{Config, Error, Event, Ping};
@@ -126,6 +126,15 @@ impl Client {
     /// As [`Client::push`].
     pub async fn preview(&self, archive: impl AsRef<Path>, to: Destination) -> Result<Previewed, Error> {
         self.run(Preview::new(archive.as_ref(), to, PushOptions::default())).await
+    }
+
+    /// Copies an image from one reference to another, in the same registry or another one, byte for byte and without a
+    /// temporary file. Of an index, every image goes along; [`CopyOptions`] and [`run`](Client::run) can copy less.
+    ///
+    /// # Errors
+    /// [`Error::Integrity`] when the source hands out other bytes than it should; any other on the way.
+    pub async fn copy(&self, source: &Reference, destination: &Reference) -> Result<Copied, Error> {
+        self.run(Copy::new(source.clone(), destination.clone(), CopyOptions::default())).await
     }
 
     /// Reads which images an archive holds.

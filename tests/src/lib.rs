@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
 
+pub mod copies;
 pub mod docker_registry;
 pub mod images;
 pub mod runtimes;
 pub mod scenario;
+pub mod seeds;
 pub mod series;
 pub mod server;
 

@@ -1,12 +1,15 @@
-//! `HEAD` and `GET /v2/<name>/blobs/<digest>` (end-2): is this blob there, and what is in a small one?
+//! `HEAD` and `GET /v2/<name>/blobs/<digest>` (end-2): is this blob there, what is in a small one, and a piece of it, please.
+
+use std::ops::Range;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use http::{Method, StatusCode, Uri};
 
 use crate::endpoint::{Ask, Reply, repository_url};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::spec::{Descriptor, Digest, Origin, RepositoryName, ScopeSet};
+use crate::spec::{ContentRange, Descriptor, Digest, Origin, RepositoryName, ScopeSet};
 
 pub(crate) fn head(origin: &Origin, repository: &RepositoryName, digest: &Digest, limits: &Limits) -> Ask {
     let url = repository_url(origin, repository, &format!("blobs/{digest}"));
@@ -67,11 +70,99 @@ pub(crate) fn read_small(reply: &Reply, expected: &Descriptor) -> Result<Bytes, 
     }
 }
 
+/// Where a blob is.
+pub(crate) fn url(origin: &Origin, repository: &RepositoryName, digest: &Digest) -> Uri {
+    repository_url(origin, repository, &format!("blobs/{digest}"))
+}
+
+/// `GET`: these bytes of a blob, or all of it with `None`. No more than `most` are taken.
+pub(crate) fn piece(
+    origin: &Origin,
+    repository: &RepositoryName,
+    digest: &Digest,
+    range: Option<&Range<u64>>,
+    most: usize,
+    limits: &Limits,
+) -> Ask {
+    let ask = Ask::new(Method::GET, url(origin, repository, digest), ScopeSet::pull(repository), limits)
+        .collect(most, limits);
+    match range {
+        // Both ends are told: there are registries that refuse a range that is open.
+        Some(range) => {
+            let range = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+            ask.header(RANGE, HeaderValue::try_from(range).expect("digits and a dash are legal in a header"))
+        }
+        None => ask,
+    }
+}
+
+/// Where in the blob the bytes of a reply stand, and the bytes. `None`: it is another piece than was asked for, which may be a
+/// cache's doing, so that asking once more is worth it.
+pub(crate) fn read_piece(reply: &Reply, wanted: &Range<u64>, size: u64) -> Result<Option<(u64, Bytes)>, Error> {
+    let length = reply.body.len() as u64;
+    match reply.status {
+        StatusCode::OK if length == size => Ok(Some((0, reply.body.clone()))),
+        StatusCode::OK => Err(reply.broken(format!("it handed out {length} bytes of a blob of {size}"))),
+        StatusCode::PARTIAL_CONTENT => {
+            let range = reply.header(CONTENT_RANGE.as_str()).and_then(ContentRange::parse);
+            let range = range.ok_or_else(|| reply.broken("a part of a blob came without a usable Content-Range"))?;
+            if let Some(total) = range.total.filter(|total| *total != size) {
+                return Err(reply.broken(format!("it has {total} bytes of a blob of {size}")));
+            }
+            let fits = range.first == wanted.start && range.last < wanted.end;
+            Ok((fits && range.last - range.first + 1 == length).then(|| (range.first, reply.body.clone())))
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE => Ok(None),
+        StatusCode::NOT_FOUND => {
+            Err(reply.refusal(Some("a manifest of this repository names the blob, but it is not there")))
+        }
+        _ => Err(reply.refusal(None)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::endpoint::golden;
     use crate::spec::MediaType;
+
+    #[test]
+    fn a_piece_is_asked_for_by_its_first_and_last_byte() {
+        let digest = Digest::of(b"");
+        let (origin, name, limits) = (golden::origin(), "a/b".parse().unwrap(), Limits::default());
+        let line = format!("GET https://r.example/v2/a/b/blobs/{digest}\naccept-encoding: identity\n");
+        assert_eq!(
+            golden::text(&piece(&origin, &name, &digest, Some(&(4..8)), 4, &limits)),
+            format!("{line}range: bytes=4-7\n(repository:a/b:pull)\n")
+        );
+        assert_eq!(
+            golden::text(&piece(&origin, &name, &digest, None, 4, &limits)),
+            format!("{line}(repository:a/b:pull)\n")
+        );
+    }
+
+    #[test]
+    fn c48_c49_c51_what_a_piece_is() {
+        let read = |status, range: &str, body: &str| {
+            let headers = [("content-range", range)];
+            read_piece(&golden::reply(status, if range.is_empty() { &[] } else { &headers }, body), &(4..8), 10)
+        };
+        let piece = |at, bytes: &'static str| Some((at, Bytes::from(bytes)));
+        assert_eq!(read(206, "bytes 4-7/10", "4567").unwrap(), piece(4, "4567"));
+        assert_eq!(read(206, "bytes 4-7/*", "4567").unwrap(), piece(4, "4567"));
+        assert_eq!(read(206, "bytes 4-5/10", "45").unwrap(), piece(4, "45"), "fewer, but the right ones");
+        assert_eq!(read(200, "", "0123456789").unwrap(), piece(0, "0123456789"), "it takes no notice of Range");
+        for (range, body) in [("bytes 3-6/10", "3456"), ("bytes 4-8/10", "45678"), ("bytes 4-7/10", "456")] {
+            assert_eq!(read(206, range, body).unwrap(), None, "{range}");
+        }
+        assert_eq!(read(416, "bytes */10", "").unwrap(), None);
+        for (status, range, body) in
+            [(206, "", "4567"), (206, "bytes 4-7/11", "4567"), (206, "bytes 7-4/10", "4567"), (200, "", "012345678")]
+        {
+            assert!(matches!(read(status, range, body), Err(Error::Protocol { .. })), "{status} {range}");
+        }
+        assert!(matches!(read(404, "", ""), Err(Error::Registry(_))));
+    }
 
     #[test]
     fn request() {

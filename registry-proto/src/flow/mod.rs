@@ -7,6 +7,8 @@
 //! ```
 
 mod contract;
+mod copy;
+mod deliver;
 mod each;
 mod exchange;
 mod fetch_blob;
@@ -25,6 +27,8 @@ mod verify;
 pub use crate::session::Context;
 pub(crate) use contract::ready;
 pub use contract::{Flow, Step};
+pub use copy::{Copied, Copy, CopyOptions};
+pub use deliver::{PushedReference, Totals};
 pub use each::Each;
 pub(crate) use exchange::{Answer, Exchange, Lost};
 pub use fetch_blob::FetchBlob;
@@ -34,7 +38,7 @@ pub use fleet::Fleet;
 pub use inspect::{Inspect, InspectMany, Inspected, InspectedChild};
 pub(crate) use manifest::{HasManifest, PutManifest, PutOutcome};
 pub use ping::Pinging;
-pub use push::{Destination, Preview, Previewed, Push, PushOptions, Pushed, PushedReference, Totals};
+pub use push::{Destination, Preview, Previewed, Push, PushOptions, Pushed};
 pub use read_archive::{ExamineArchive, ReadArchive};
 pub use resolve::Resolve;
 pub use upload::{Brought, Upload, Uploaded};

@@ -29,6 +29,9 @@ pub struct Config {
     pub credentials: BTreeMap<String, Credential>,
     /// How blobs are uploaded.
     pub upload: UploadPolicy,
+    /// How many bytes of a blob are asked for at a time when it goes from registry to registry. Two such pieces of each blob
+    /// under way are in memory. A registry that takes no chunks can only be given blobs of one piece.
+    pub piece: NonZeroU64,
     /// How many blobs one operation transfers at a time.
     pub transfers: NonZeroUsize,
     /// How many requests to one registry are under way at a time, over all operations of a client.
@@ -63,6 +66,7 @@ impl Default for Config {
             scheme: Scheme::default(),
             credentials: BTreeMap::new(),
             upload: UploadPolicy::default(),
+            piece: NonZeroU64::new(4 << 20).expect("4 MiB is not 0"),
             transfers: NonZeroUsize::new(4).expect("4 is not 0"),
             requests_per_registry: NonZeroUsize::new(30).expect("30 is not 0"),
             retries: 6,

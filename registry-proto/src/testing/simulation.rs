@@ -20,6 +20,7 @@ use crate::job::{
     Completion, Failure, FailureKind, FileRange, Job, JobId, More, Payload, Phase, Plan, Received, Ticket, kind,
 };
 use crate::rng::Rng;
+use crate::testing::registries::Registries;
 use crate::testing::registry::Registry;
 use crate::{Digester, Error, Event, Flow, Session, Step, Time};
 
@@ -47,7 +48,7 @@ const MOST_SPINS: u32 = 100;
 /// ```
 #[derive(Debug)]
 pub struct Simulation {
-    registry: Registry,
+    registry: Registries,
     disk: MemoryDisk,
     faults: Faults,
     rng: Rng,
@@ -113,7 +114,7 @@ impl Simulation {
     /// A world without misfortune.
     pub fn new(seed: u64, registry: Registry, disk: MemoryDisk) -> Self {
         let rng = Rng::new(seed);
-        Self { registry, disk, faults: Faults::default(), rng, now: Time::ZERO }
+        Self { registry: Registries::new(registry), disk, faults: Faults::default(), rng, now: Time::ZERO }
     }
 
     /// With these misfortunes.
@@ -123,9 +124,21 @@ impl Simulation {
         self
     }
 
+    /// With one more registry, which answers for this host (and port); for all others it is the first one that does.
+    #[must_use]
+    pub fn with_registry(mut self, host: &str, registry: Registry) -> Self {
+        self.registry.add(host, registry);
+        self
+    }
+
     /// The registry as it is now.
     pub const fn registry(&mut self) -> &mut Registry {
-        &mut self.registry
+        &mut self.registry.first
+    }
+
+    /// The registry that answers for a host, as it is now.
+    pub fn registry_of(&mut self, host: &str) -> &mut Registry {
+        self.registry.of(host)
     }
 
     /// Runs a flow to its end.

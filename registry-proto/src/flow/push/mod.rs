@@ -1,20 +1,8 @@
 //! Pushes the images of an archive.
 //!
 //! ```text
-//!   Reading ─▶ Finding(roots by digest) ─┬─ some missing ─▶ Sending(blobs) ─▶ Mounting(into further repositories)
-//!                                        │                      ▲                       │
-//!                                        │     blob unknown:    │                       ▼
-//!                                        │     once more, and   └────────────── Manifests(wave by wave,
-//!                                        │     believe nothing                   children before parents)
-//!                                        │                                              │
-//!                                        └─ all there ─▶ Looking(at the tags) ◀─────────┘
-//!                                                              │
-//!                                                              ▼
-//!                                                          Tagging(roots) ─▶ the end
+//!   Reading ─▶ (plan: which image goes where) ─▶ Delivering ─▶ the end
 //! ```
-//!
-//! A manifest is put only after every blob it names is confirmed to be there, an index only after its manifests, a root
-//! only after everything else.
 
 mod plan;
 mod preview;
@@ -26,16 +14,14 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use plan::{Errand, Target};
-
 use crate::archive::Archive;
 use crate::error::Error;
-use crate::event::{BlobId, Event};
-use crate::flow::{
-    Brought, Context, Fleet, Flow, HasManifest, PutManifest, PutOutcome, ReadArchive, Step, Upload, Uploaded, ready,
-};
+use crate::event::Event;
+use crate::flow::deliver::{Deliver, PushedReference, Supply, Totals};
+use crate::flow::upload::Load;
+use crate::flow::{Context, Flow, ReadArchive, Step, ready};
 use crate::job::Completion;
-use crate::spec::{Digest, Manifest, Reference, Repository, TagOrDigest};
+use crate::spec::{Digest, Origin, RepositoryName};
 
 /// Pushes images of an archive (a `docker save` tar, an OCI archive, an OCI layout folder), as they are: the archive's own
 /// bytes, read in place.
@@ -49,23 +35,8 @@ use crate::spec::{Digest, Manifest, Reference, Repository, TagOrDigest};
 pub struct Push {
     to: Destination,
     options: PushOptions,
-    work: Option<Box<Work>>,
     notes: VecDeque<Event>,
     state: State,
-}
-
-#[derive(Debug)]
-struct Work {
-    archive: Archive,
-    targets: Vec<Target>,
-    /// Targets whose root the registry has.
-    complete: Vec<bool>,
-    totals: Totals,
-    /// A manifest was refused for want of a blob, and the blobs were looked at once more.
-    second_look: bool,
-    mounts: Vec<Errand>,
-    /// Waves still to be put.
-    waves: VecDeque<Vec<PutManifest>>,
 }
 
 /// The result of a [`Push`].
@@ -78,204 +49,35 @@ pub struct Pushed {
     pub totals: Totals,
 }
 
-/// One reference that leads to its image now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushedReference {
-    /// Where the image is.
-    pub repository: Repository,
-    /// The tag, or the digest where it was pushed without one.
-    pub reference: TagOrDigest,
-    /// The digest of its manifest or index.
-    pub digest: Digest,
-}
-
-impl PushedReference {
-    /// The reference as one writes it: `registry/repository:tag`.
-    pub fn to_reference(&self) -> Reference {
-        let bare = Reference::new(self.repository.clone());
-        match &self.reference {
-            TagOrDigest::Tag(tag) => bare.with_tag(tag.clone()),
-            TagOrDigest::Digest(digest) => bare.with_digest(digest.clone()),
-        }
-    }
-}
-
-/// What became of the blobs of a push.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Totals {
-    /// Blobs that were sent.
-    pub sent: usize,
-    /// Their bytes.
-    pub sent_bytes: u64,
-    /// Blobs that the registry had.
-    pub existed: usize,
-    /// Blobs that the registry took over from another of its repositories.
-    pub mounted: usize,
-}
-
 #[derive(Debug)]
 enum State {
     Reading(ReadArchive),
-    Finding(Fleet<HasManifest>),
-    Sending(Fleet<Upload>),
-    Mounting(Fleet<Upload>),
-    Manifests(Fleet<PutManifest>),
-    Looking(Fleet<HasManifest>),
-    Tagging(Fleet<PutManifest>),
-    Settled(Box<Result<Pushed, Error>>),
+    Delivering(Box<Deliver<Archive>>),
     Over,
+}
+
+impl Supply for Archive {
+    fn load(&self, digest: &Digest) -> Option<Load> {
+        self.blob(digest).map(Load::from)
+    }
+
+    fn holder(&self, _: &Origin) -> Option<RepositoryName> {
+        None
+    }
 }
 
 impl Push {
     /// A push of the archive at this path.
     pub fn new(archive: impl Into<Arc<Path>>, to: Destination, options: PushOptions) -> Self {
         let state = State::Reading(ReadArchive::new(archive));
-        Self { to, options, work: None, notes: VecDeque::new(), state }
+        Self { to, options, notes: VecDeque::new(), state }
     }
-
-    // ── transitions ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     fn after_reading(&mut self, cx: &Context<'_>, read: Result<Archive, Error>) -> Result<State, Error> {
         let archive = read?;
         self.notes.extend(archive.notes().iter().cloned().map(Event::Notice));
         let targets = plan::targets(cx.session, &archive, &self.to, &self.options)?;
-        let finding = targets.iter().map(|target| has_root(target, digest_of(&target.root))).collect::<Vec<_>>();
-        let complete = vec![false; targets.len()];
-        self.work = Some(Box::new(Work {
-            archive,
-            targets,
-            complete,
-            totals: Totals::default(),
-            second_look: false,
-            mounts: Vec::new(),
-            waves: VecDeque::new(),
-        }));
-        Ok(State::Finding(Fleet::new(finding, width(cx))))
-    }
-
-    fn after_finding(&mut self, cx: &Context<'_>, found: Vec<bool>) -> Result<State, Error> {
-        let work = self.work.as_mut().expect("made when the archive was read");
-        for (target, _) in work.targets.iter().zip(&found).filter(|(_, found)| **found) {
-            self.notes.push_back(Event::ManifestExists {
-                repository: target.repository.clone(),
-                reference: digest_of(&target.root),
-                digest: target.root.digest().clone(),
-            });
-        }
-        work.complete = found;
-        self.send(cx)
-    }
-
-    fn send(&mut self, cx: &Context<'_>) -> Result<State, Error> {
-        let work = self.work.as_mut().expect("made when the archive was read");
-        let errands = plan::errands(&work.archive, &work.targets, &work.complete);
-        for errand in errands.first.iter().chain(&errands.then) {
-            let blob = BlobId { digest: errand.blob.digest().clone(), size: errand.blob.size() };
-            self.notes.push_back(Event::Queued { repository: errand.repository.clone(), blob });
-        }
-        let uploads = uploads(cx, &errands.first)?;
-        work.mounts = errands.then;
-        Ok(State::Sending(Fleet::new(uploads, width(cx))))
-    }
-
-    fn after_sending(&mut self, cx: &Context<'_>, sent: &[Uploaded]) -> Result<State, Error> {
-        let work = self.work.as_mut().expect("made when the archive was read");
-        work.count(sent);
-        let mounts = uploads(cx, &std::mem::take(&mut work.mounts))?;
-        Ok(State::Mounting(Fleet::new(mounts, width(cx))))
-    }
-
-    fn after_mounting(&mut self, cx: &Context<'_>, mounted: &[Uploaded]) -> State {
-        let work = self.work.as_mut().expect("made when the archive was read");
-        work.count(mounted);
-        let missing =
-            work.targets.iter().zip(&work.complete).filter(|(_, complete)| !**complete).map(|(target, _)| target);
-        work.waves = plan::waves(missing)
-            .into_iter()
-            .map(|wave| {
-                wave.into_iter().map(|(target, manifest)| put(target, digest_of(&manifest), manifest)).collect()
-            })
-            .collect();
-        self.next_wave(cx)
-    }
-
-    fn next_wave(&mut self, cx: &Context<'_>) -> State {
-        let work = self.work.as_mut().expect("made when the archive was read");
-        if let Some(wave) = work.waves.pop_front() {
-            return State::Manifests(Fleet::new(wave, width(cx)));
-        }
-        // Where the root was there already, a tag may lead to it already, too.
-        let looks = work
-            .targets
-            .iter()
-            .zip(&work.complete)
-            .filter(|(target, complete)| **complete && !target.tags.is_empty())
-            .flat_map(|(target, _)| target.references().into_iter().map(|reference| has_root(target, reference)))
-            .collect::<Vec<_>>();
-        State::Looking(Fleet::new(looks, width(cx)))
-    }
-
-    fn after_manifests(&mut self, cx: &mut Context<'_>, put: Vec<PutOutcome>) -> Result<State, Error> {
-        match blob_unknown(put) {
-            None => Ok(self.next_wave(cx)),
-            Some(why) => self.look_again(cx, why),
-        }
-    }
-
-    fn after_looking(&mut self, cx: &Context<'_>, found: Vec<bool>) -> State {
-        let work = self.work.as_mut().expect("made when the archive was read");
-        let mut found = found.into_iter();
-        let mut puts = Vec::new();
-        for (target, complete) in work.targets.iter().zip(&work.complete) {
-            for reference in target.references() {
-                let there = *complete && (target.tags.is_empty() || found.next().unwrap_or(false));
-                if there {
-                    self.notes.push_back(Event::ManifestExists {
-                        repository: target.repository.clone(),
-                        reference,
-                        digest: target.root.digest().clone(),
-                    });
-                } else {
-                    puts.push(put(target, reference, target.root.clone()));
-                }
-            }
-        }
-        State::Tagging(Fleet::new(puts, width(cx)))
-    }
-
-    fn after_tagging(&mut self, cx: &mut Context<'_>, put: Vec<PutOutcome>) -> Result<State, Error> {
-        if let Some(why) = blob_unknown(put) {
-            return self.look_again(cx, why);
-        }
-        let work = self.work.as_ref().expect("made when the archive was read");
-        let references = work
-            .targets
-            .iter()
-            .flat_map(|target| {
-                target.references().into_iter().map(|reference| PushedReference {
-                    repository: target.repository.clone(),
-                    reference,
-                    digest: target.root.digest().clone(),
-                })
-            })
-            .collect();
-        Ok(State::Settled(Box::new(Ok(Pushed { references, totals: work.totals }))))
-    }
-
-    /// A registry misses a blob that we took for present: what is remembered about it is worth nothing. Once more from the
-    /// blobs on, asking for each.
-    fn look_again(&mut self, cx: &mut Context<'_>, why: Error) -> Result<State, Error> {
-        let work = self.work.as_mut().expect("made when the archive was read");
-        if std::mem::replace(&mut work.second_look, true) {
-            return Err(why);
-        }
-        for target in &work.targets {
-            cx.session.known.forget_repository(&target.origin, target.repository.name());
-        }
-        work.complete.fill(false);
-        self.notes.push_back(Event::Notice(format!("{why}; looking at every blob once more")));
-        self.send(cx)
+        Ok(State::Delivering(Box::new(Deliver::new(archive, targets))))
     }
 }
 
@@ -287,104 +89,42 @@ impl Flow for Push {
             if let Some(note) = self.notes.pop_front() {
                 return Step::Note(note);
             }
-            let next = match &mut self.state {
+            self.state = match &mut self.state {
                 State::Reading(flow) => {
                     let read = ready!(flow.poll(cx));
-                    self.after_reading(cx, read)
+                    match self.after_reading(cx, read) {
+                        Ok(state) => state,
+                        Err(why) => {
+                            self.state = State::Over;
+                            return Step::Done(Err(why));
+                        }
+                    }
                 }
-                State::Finding(fleet) => {
-                    let found = ready!(fleet.poll(cx));
-                    found.and_then(|found| self.after_finding(cx, found))
+                State::Delivering(deliver) => {
+                    let delivered = ready!(deliver.poll(cx));
+                    self.state = State::Over;
+                    return Step::Done(
+                        delivered.map(|done| Pushed { references: done.references, totals: done.totals }),
+                    );
                 }
-                State::Sending(fleet) => {
-                    let sent = ready!(fleet.poll(cx));
-                    sent.and_then(|sent| self.after_sending(cx, &sent))
-                }
-                State::Mounting(fleet) => {
-                    let mounted = ready!(fleet.poll(cx));
-                    mounted.map(|mounted| self.after_mounting(cx, &mounted))
-                }
-                State::Manifests(fleet) => {
-                    let put = ready!(fleet.poll(cx));
-                    put.and_then(|put| self.after_manifests(cx, put))
-                }
-                State::Looking(fleet) => {
-                    let found = ready!(fleet.poll(cx));
-                    found.map(|found| self.after_looking(cx, found))
-                }
-                State::Tagging(fleet) => {
-                    let put = ready!(fleet.poll(cx));
-                    put.and_then(|put| self.after_tagging(cx, put))
-                }
-                State::Settled(_) => match std::mem::replace(&mut self.state, State::Over) {
-                    State::Settled(result) => return Step::Done(*result),
-                    _ => unreachable!("the state was just matched"),
-                },
                 State::Over => panic!("polled after it was done"),
             };
-            self.state = next.unwrap_or_else(|why| State::Settled(Box::new(Err(why))));
         }
     }
 
     fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
         match &mut self.state {
             State::Reading(flow) => flow.handle(cx, done),
-            State::Finding(fleet) | State::Looking(fleet) => fleet.handle(cx, done),
-            State::Sending(fleet) | State::Mounting(fleet) => fleet.handle(cx, done),
-            State::Manifests(fleet) | State::Tagging(fleet) => fleet.handle(cx, done),
-            State::Settled(_) | State::Over => Err(done),
+            State::Delivering(deliver) => deliver.handle(cx, done),
+            State::Over => Err(done),
         }
     }
 
     fn cancel(&mut self) {
         match &mut self.state {
             State::Reading(flow) => flow.cancel(),
-            State::Finding(fleet) | State::Looking(fleet) => fleet.cancel(),
-            State::Sending(fleet) | State::Mounting(fleet) => fleet.cancel(),
-            State::Manifests(fleet) | State::Tagging(fleet) => fleet.cancel(),
-            State::Settled(_) | State::Over => {}
+            State::Delivering(deliver) => deliver.cancel(),
+            State::Over => {}
         }
     }
-}
-
-impl Work {
-    fn count(&mut self, uploaded: &[Uploaded]) {
-        for blob in uploaded {
-            match blob.brought {
-                Brought::Known | Brought::Existed => self.totals.existed += 1,
-                Brought::Mounted => self.totals.mounted += 1,
-                Brought::Sent => {
-                    self.totals.sent += 1;
-                    self.totals.sent_bytes += blob.size;
-                }
-            }
-        }
-    }
-}
-
-fn width(cx: &Context<'_>) -> std::num::NonZeroUsize {
-    cx.session.config().transfers
-}
-
-fn digest_of(manifest: &Manifest) -> TagOrDigest {
-    TagOrDigest::Digest(manifest.digest().clone())
-}
-
-fn has_root(target: &Target, reference: TagOrDigest) -> HasManifest {
-    HasManifest::new(target.repository.clone(), target.origin.clone(), reference, target.root.digest().clone())
-}
-
-fn put(target: &Target, reference: TagOrDigest, manifest: Manifest) -> PutManifest {
-    PutManifest::new(target.repository.clone(), target.origin.clone(), reference, manifest)
-}
-
-fn uploads(cx: &Context<'_>, errands: &[Errand]) -> Result<Vec<Upload>, Error> {
-    errands.iter().map(|errand| Upload::new(cx, &errand.repository, &errand.blob, errand.from.clone())).collect()
-}
-
-fn blob_unknown(put: Vec<PutOutcome>) -> Option<Error> {
-    put.into_iter().find_map(|outcome| match outcome {
-        PutOutcome::Put => None,
-        PutOutcome::BlobUnknown(why) => Some(why),
-    })
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::endpoint::blob;
 use crate::event::BlobId;
-use crate::flow::push::plan::{self, Errand, Target};
-use crate::flow::push::{Destination, PushOptions, PushedReference, digest_of, has_root};
+use crate::flow::deliver::{Errand, PushedReference, Target, digest_of, errands, has_root};
+use crate::flow::push::{Destination, PushOptions, plan};
 use crate::flow::{Answer, Context, Exchange, Fleet, Flow, HasManifest, ReadArchive, Step, ready, unreachable_loss};
 use crate::job::Completion;
 use crate::spec::{Origin, Repository};
@@ -76,7 +76,7 @@ impl Preview {
             .zip(there)
             .filter(|(_, there)| !**there)
             .map(|(errand, _)| {
-                let blob = BlobId { digest: errand.blob.digest().clone(), size: errand.blob.size() };
+                let blob = BlobId { digest: errand.blob.digest.clone(), size: errand.blob.size };
                 (errand.repository.clone(), blob)
             })
             .collect();
@@ -122,7 +122,7 @@ impl Flow for Preview {
                 State::Finding(fleet) => match ready!(fleet.poll(cx)) {
                     Ok(complete) => {
                         let archive = self.archive.as_ref().expect("read in the state before");
-                        let errands = plan::errands(archive, &self.targets, &complete);
+                        let errands = errands(archive.as_ref(), &self.targets, &complete);
                         (self.errands, self.mounts) = (errands.first, errands.then.len());
                         let looks: Vec<_> = self
                             .errands
@@ -175,8 +175,8 @@ struct HasBlob {
 impl HasBlob {
     fn new(cx: &Context<'_>, origin: &Origin, errand: &Errand) -> Self {
         let limits = cx.session.config().limits;
-        let ask = blob::head(origin, errand.repository.name(), errand.blob.digest(), &limits);
-        Self { exchange: Exchange::new(ask, errand.repository.registry()), size: errand.blob.size() }
+        let ask = blob::head(origin, errand.repository.name(), &errand.blob.digest, &limits);
+        Self { exchange: Exchange::new(ask, errand.repository.registry()), size: errand.blob.size }
     }
 }
 

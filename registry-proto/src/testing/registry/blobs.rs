@@ -9,7 +9,7 @@ use http::{Method, StatusCode, Uri};
 use serde_json::Value;
 
 use super::call::Call;
-use super::profile::Support;
+use super::profile::{Profile, Support};
 use super::reply::{CONTENT_DIGEST, Code, Outcome, Refusal, With as _, empty, with_body};
 use super::{Registry, query};
 use crate::spec::{Digest, RepositoryName};
@@ -36,7 +36,7 @@ impl Registry {
                 if !digest.is_verifiable() {
                     return Err(Refusal::from(Code::DIGEST_INVALID));
                 }
-                let reply = serve(call, digest, blob.join())?;
+                let reply = serve(call, digest, blob.join(), &self.profile)?;
                 Ok(reply.with(CACHE_CONTROL, "max-age=31536000").with(CONTENT_DIGEST, digest.as_str()))
             }
             Method::DELETE => {
@@ -76,7 +76,7 @@ impl Registry {
             return Err(Refusal::storage(StatusCode::FORBIDDEN, xml));
         }
         match self.repositories.values_mut().find_map(|repository| repository.blobs.get_mut(digest)) {
-            Some(blob) => serve(call, digest, blob.join()),
+            Some(blob) => serve(call, digest, blob.join(), &self.profile),
             None => Err(Refusal::storage(StatusCode::NOT_FOUND, "<Error><Code>NoSuchKey</Code></Error>")),
         }
     }
@@ -87,16 +87,18 @@ fn sign(digest: &Digest, until: u64) -> String {
 }
 
 /// Bytes, or the part of them that is asked for, as Go's `http.ServeContent` does.
-fn serve(call: &Call<'_>, digest: &Digest, bytes: Bytes) -> Outcome {
+fn serve(call: &Call<'_>, digest: &Digest, bytes: Bytes, profile: &Profile) -> Outcome {
     let etag = format!("\"{digest}\"");
     if call.header(&IF_NONE_MATCH) == Some(&etag) {
         return Ok(empty(StatusCode::NOT_MODIFIED).with(ETAG, &etag));
     }
     let size = bytes.len() as u64;
-    let current = call.header(&IF_RANGE).is_none_or(|tag| tag == etag);
+    let most = profile.range_max.unwrap_or(u64::MAX).saturating_sub(1);
+    let current = profile.serves_ranges && call.header(&IF_RANGE).is_none_or(|tag| tag == etag);
     let reply = match call.header(&RANGE).filter(|_| current && size > 0).map(|range| part(range, size)) {
         None | Some(Part::Whole) => with_body(StatusCode::OK, bytes),
         Some(Part::Bytes { first, last }) => {
+            let last = last.min(first.saturating_add(most));
             let index = |at: u64| usize::try_from(at).expect("below the length of bytes in memory");
             let told = format!("bytes {first}-{last}/{size}");
             with_body(StatusCode::PARTIAL_CONTENT, bytes.slice(index(first)..=index(last))).with(CONTENT_RANGE, &told)

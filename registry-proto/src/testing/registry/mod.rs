@@ -259,6 +259,20 @@ impl Registry {
         repository.blobs.remove(&digest).is_some()
     }
 
+    /// Changes one byte of a blob, which goes on to be handed out under its digest; whether there was one to change.
+    pub fn damage_blob(&mut self, repository: &str, digest: &str, at: usize) -> bool {
+        let blob = digest
+            .parse::<Digest>()
+            .ok()
+            .and_then(|digest| self.repositories.get_mut(repository)?.blobs.get_mut(&digest));
+        let Some(blob) = blob else { return false };
+        let mut bytes = Vec::from(blob.joined());
+        let Some(byte) = bytes.get_mut(at) else { return false };
+        *byte ^= 1;
+        *blob = Content::from(Bytes::from(bytes));
+        true
+    }
+
     /// Loses every open upload, as a restart without shared storage does.
     pub fn lose_uploads(&mut self) {
         for id in std::mem::take(&mut self.uploads).into_keys() {

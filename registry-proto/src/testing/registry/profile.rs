@@ -213,6 +213,10 @@ pub struct Profile {
     /// Blobs are redirected to below this URL (which the same [`Registry`](super::Registry) value answers, too, and which
     /// refuses credentials as storage does).
     pub redirect_blobs: Option<String>,
+    /// Whether `Range` is looked at where blobs are handed out. If not, everything is handed out.
+    pub serves_ranges: bool,
+    /// The most bytes of a blob that are handed out for a `Range`, whatever was asked for.
+    pub range_max: Option<u64>,
     /// Manifests of these types get 415.
     pub refused_media_types: Vec<MediaType>,
     /// Larger manifests are refused.
@@ -267,6 +271,8 @@ impl Profile {
             tag_page: Some(1000),
             referrers: Support::NOT_FOUND,
             redirect_blobs: None,
+            serves_ranges: true,
+            range_max: None,
             refused_media_types: Vec::new(),
             max_manifest: 4 << 20,
             creates_repositories: true,

@@ -19,6 +19,8 @@ Examples:
   tug push app.tar localhost:5000/app:v1
   # Every image of an archive under its own tags, below a prefix
   tug push images.tar --prefix registry.example.org/mirror
+  # From registry to registry, layers and all
+  tug copy quay.io/org/app:v1 registry.example.org/mirror/app:v1
   # What is in an archive, and whether it is whole
   tug inspect app.tar && tug validate app.tar
   # What is in a registry
@@ -71,6 +73,8 @@ pub(crate) struct Voice {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Push(Push),
+    #[command(visible_alias = "cp")]
+    Copy(Copy),
     Ping(Ping),
     /// Print the digest of an image in a registry, or of each image of an archive
     ///
@@ -149,6 +153,61 @@ pub(crate) struct Upload {
     /// How many blobs are transferred at a time
     #[arg(short, long, value_name = "N", default_value = "4")]
     pub(crate) jobs: NonZeroUsize,
+}
+
+/// Copy an image from one registry to another, or within one
+///
+/// Everything goes byte for byte, so that the digest stays what it was; of an index, all its images go along. What the
+/// destination has is not sent again, within a registry nothing is sent at all, and nothing is written to this machine's disk.
+///
+/// Prints the image's digest.
+#[derive(Args, Debug)]
+pub(crate) struct Copy {
+    /// From where: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
+    #[arg(value_name = "SRC")]
+    pub(crate) source: Reference,
+    /// Where to: [HOST[:PORT]/]REPOSITORY[:TAG]
+    #[arg(value_name = "DST")]
+    pub(crate) destination: Reference,
+    /// Of an image for several platforms, only the one for this: os/architecture[/variant], such as `linux/arm64`
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
+    #[command(flatten)]
+    pub(crate) transfer: Transfer,
+    #[command(flatten)]
+    pub(crate) access: Access,
+    #[command(flatten)]
+    pub(crate) from: From,
+}
+
+/// How blobs go from registry to registry.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Transfer")]
+pub(crate) struct Transfer {
+    /// Fetch and send blobs in pieces of this size (`4194304`, `4M`), of which each blob under way has two in memory. A registry
+    /// that takes no chunks needs pieces as large as the largest layer
+    #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = size)]
+    pub(crate) chunk_size: NonZeroU64,
+    /// How many blobs are transferred at a time
+    #[arg(short, long, value_name = "N", default_value = "4")]
+    pub(crate) jobs: NonZeroUsize,
+}
+
+/// Who one is where an image comes from.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Source registry")]
+pub(crate) struct From {
+    /// The user to log in as at SRC's registry; --username is for DST's registry (or the one that both are in)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from_username: Option<String>,
+    /// The password of --from-username; other users of this machine can see it: prefer --from-password-stdin
+    #[arg(long, value_name = "PASSWORD", requires = "from_username", conflicts_with = "from_password_stdin")]
+    pub(crate) from_password: Option<String>,
+    /// Read the password of --from-username from the first line of standard input
+    #[arg(long, requires = "from_username", conflicts_with = "password_stdin")]
+    pub(crate) from_password_stdin: bool,
 }
 
 /// Ask a registry whether it is one, and how it wants to be authenticated
@@ -288,6 +347,10 @@ fn chunk_size(text: &str) -> Result<UploadPolicy, String> {
     if text == "auto" {
         return Ok(UploadPolicy::Auto);
     }
+    size(text).map(UploadPolicy::Chunked).map_err(|why| format!("`auto`, or {why}"))
+}
+
+fn size(text: &str) -> Result<NonZeroU64, String> {
     let (number, shift) = match text.strip_suffix("iB").or_else(|| text.strip_suffix('B')).unwrap_or(text) {
         text if text.ends_with(['k', 'K']) => (&text[..text.len() - 1], 10),
         text if text.ends_with(['m', 'M']) => (&text[..text.len() - 1], 20),
@@ -295,7 +358,7 @@ fn chunk_size(text: &str) -> Result<UploadPolicy, String> {
         text => (text, 0),
     };
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).and_then(NonZeroU64::new);
-    bytes.map(UploadPolicy::Chunked).ok_or_else(|| "`auto`, or a number of bytes such as 5242880 or 5M".to_owned())
+    bytes.ok_or_else(|| "a number of bytes such as 5242880 or 5M".to_owned())
 }
 
 #[cfg(test)]

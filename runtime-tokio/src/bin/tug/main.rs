@@ -2,6 +2,7 @@
 
 mod archive;
 mod args;
+mod copy;
 mod demo;
 mod image;
 mod inspect;
@@ -65,6 +66,7 @@ fn run(tug: Tug) -> Result<(), Trouble> {
     let done = runtime.block_on(async {
         match tug.verb {
             Verb::Push(what) => push::push(what, voice).await,
+            Verb::Copy(what) => copy::copy(what, voice).await,
             Verb::Ping(what) => registry::ping(what, voice).await,
             Verb::Digest(what) => inspect::digest(what, voice).await,
             Verb::Inspect(what) => inspect::inspect(what, voice).await,

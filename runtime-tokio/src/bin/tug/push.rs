@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use registry_tokio::proto::flow::{
-    Destination, Preview, Previewed, Push as Pushing, PushOptions, Pushed, PushedReference,
+    Destination, Preview, Previewed, Push as Pushing, PushOptions, Pushed, PushedReference, Totals,
 };
 use registry_tokio::proto::spec::{Reference, Registry};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
         return print(what.format.format, preview_text(&previewed), || preview_json(&previewed));
     }
     let pushed = progress.run(&client, Pushing::new(what.archive, to, options)).await?;
-    progress.say(summary(&pushed));
+    progress.say(summary(&pushed.totals));
     print(what.format.format, references_text(&pushed.references), || pushed_json(&pushed))
 }
 
@@ -75,8 +75,7 @@ fn pushed_json(pushed: &Pushed) -> Value {
     })
 }
 
-fn summary(pushed: &Pushed) -> String {
-    let totals = &pushed.totals;
+pub(crate) fn summary(totals: &Totals) -> String {
     if totals.sent + totals.existed + totals.mounted == 0 {
         return "everything was there already".to_owned();
     }

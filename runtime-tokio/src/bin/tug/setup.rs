@@ -38,6 +38,11 @@ pub(crate) fn client(access: &Access, upload: Option<&Upload>, registry: Option<
         })?;
         config.log_in(registry, Credential::password(username, password(access)?));
     }
+    build(access, config)
+}
+
+/// The client of a configuration that is complete.
+pub(crate) fn build(access: &Access, config: Config) -> Result<Client, Trouble> {
     let mut builder = Client::builder().config(config);
     if let Some(file) = &access.ca_file {
         for certificate in certificates(file)? {
@@ -47,13 +52,17 @@ pub(crate) fn client(access: &Access, upload: Option<&Upload>, registry: Option<
     Ok(builder.build()?)
 }
 
-fn password(access: &Access) -> Result<String, Trouble> {
-    if let Some(password) = &access.password {
-        return Ok(password.clone());
+/// The password that belongs to `--username`.
+pub(crate) fn password(access: &Access) -> Result<String, Trouble> {
+    match &access.password {
+        Some(password) => Ok(password.clone()),
+        None if access.password_stdin => first_line(),
+        None => Err(Trouble::Usage("--username needs --password-stdin or --password".to_owned())),
     }
-    if !access.password_stdin {
-        return Err(Trouble::Usage("--username needs --password-stdin or --password".to_owned()));
-    }
+}
+
+/// A password from standard input.
+pub(crate) fn first_line() -> Result<String, Trouble> {
     let mut line = String::new();
     std::io::stdin()
         .lock()

@@ -8,7 +8,8 @@
 //!                          ▲          │ session                    │
 //!           the session is │          ▼                            │ committed
 //!           lost: restart  │        next() ◀── CatchingUp(Hash)    │
-//!                          │   ┌──────┼────────▲──────┐            │
+//!                          │          │  ▲ ◀─ Fetching(a piece)    │
+//!                          │   ┌──────┼──┴─────▲──────┐            │
 //!                          │   ▼      ▼        │      ▼            │
 //!                          │ Chunk  Whole ─────┼─▶  Commit ────────┤
 //!                          │   │      │        │      │            │
@@ -20,15 +21,25 @@
 //!   an error with a session open: ─▶ GivingUp(DELETE) ─▶ Settled
 //! ```
 //!
+//! Where the bytes come from makes little difference: a file is described to the driver, and what another registry has is
+//! fetched in pieces ([`source`]), the next one while the last one is being sent.
+//!
 //! Whatever happens to a `PATCH` or `PUT`, the registry is asked how far it came ([Probing](State::Probing)) or whether the
 //! blob is there after all ([Confirming](State::Confirming)) before another byte is sent.
+
+mod content;
+mod source;
+
+pub(crate) use content::{Content, Load};
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use http::{StatusCode, Uri};
+use http::{Method, StatusCode, Uri};
 
-use crate::archive::{ArchiveBlob, BlobContent};
+use source::Source;
+
+use crate::archive::ArchiveBlob;
 use crate::digester::Digester;
 use crate::endpoint::upload::{self, SessionState, Started};
 use crate::endpoint::{Reply, blob};
@@ -43,6 +54,9 @@ use crate::time::Time;
 /// How often an upload starts over because of what the registry says (as opposed to a bad network).
 const RESTARTS: u32 = 2;
 
+/// How many times the configured size a piece in memory may have for a registry that takes no smaller chunks.
+const MOST_PIECES: u64 = 4;
+
 /// Brings one blob to one repository, by the cheapest way that works: it is there already, the registry mounts it from
 /// another repository, or it is sent, in one request or in chunks, resumed after every interruption.
 ///
@@ -53,7 +67,9 @@ pub struct Upload {
     origin: Origin,
     digest: Digest,
     size: u64,
-    content: BlobContent,
+    content: Content,
+    /// What fetches the pieces, if the content is another registry's.
+    source: Option<Box<Source>>,
     from: Option<RepositoryName>,
     digester: Digester,
     meter: Meter,
@@ -101,8 +117,16 @@ pub enum Brought {
 enum State {
     New,
     Checking(Exchange),
-    Opening { post: Exchange, mounting: bool },
-    Sending { exchange: Exchange, part: Part },
+    Opening {
+        post: Exchange,
+        mounting: bool,
+    },
+    Sending {
+        exchange: Exchange,
+        part: Part,
+    },
+    /// Nothing can be sent before the source has the next piece.
+    Fetching,
     Behind,
     CatchingUp(JobId),
     Pausing(Time, Then),
@@ -152,19 +176,32 @@ impl Upload {
         blob: &ArchiveBlob,
         from: Option<RepositoryName>,
     ) -> Result<Self, Error> {
+        Self::of(cx, repository, Load::from(blob), from)
+    }
+
+    /// As [`Upload::new`], of a blob from wherever it is.
+    pub(crate) fn of(
+        cx: &Context<'_>,
+        repository: &Repository,
+        load: Load,
+        from: Option<RepositoryName>,
+    ) -> Result<Self, Error> {
+        let Load { digest, size, content } = load;
         let origin = cx.origin(repository.registry())?;
-        let algorithm = blob
-            .digest()
-            .algorithm()
-            .ok_or_else(|| Error::Misuse(format!("{} uses an algorithm that can't be verified here", blob.digest())))?;
+        let digester = running(&digest)?;
+        let source = match &content {
+            Content::Remote(holder) => Some(Box::new(Source::new(cx, holder, &digest, size)?)),
+            Content::Bytes(_) | Content::File { .. } => None,
+        };
         Ok(Self {
             repository: repository.clone(),
             origin,
-            digest: blob.digest().clone(),
-            size: blob.size(),
-            content: blob.content().clone(),
+            digest,
+            size,
+            content,
+            source,
             from,
-            digester: Digester::new(algorithm),
+            digester,
             meter: Meter::default(),
             session: None,
             chunk_min: 0,
@@ -208,7 +245,13 @@ impl Upload {
     fn after_check(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>) -> State {
         match reply_of(answer).and_then(|reply| blob::exists(&reply, self.size)) {
             Ok(true) => self.settle(Brought::Existed),
-            Ok(false) => self.open(cx, self.from.is_some()),
+            Ok(false) => {
+                let mounting = self.from.is_some();
+                if !mounting {
+                    self.look_ahead(cx);
+                }
+                self.open(cx, mounting)
+            }
             Err(why) => self.fail(cx, why),
         }
     }
@@ -231,6 +274,12 @@ impl Upload {
                 self.chunk_min = chunk_min;
                 self.acked = 0;
                 self.handed = false;
+                // What is fetched once more is looked at once more, too: it may be other bytes now.
+                if self.source.is_some()
+                    && let Ok(fresh) = running(&self.digest)
+                {
+                    self.digester = fresh;
+                }
                 self.notes.push_back(Event::Sending {
                     repository: self.repository.clone(),
                     blob: self.id(),
@@ -245,6 +294,10 @@ impl Upload {
     /// The one place that decides what is sent next: catch up, everything at once, another chunk, or the commit.
     fn next(&mut self, cx: &mut Context<'_>) -> State {
         let Some(session) = self.session.clone() else { return self.open(cx, false) };
+        if self.source.is_some() {
+            // It can't hold what it was not sent: some count one too many (PROTOCOL §1.9).
+            self.acked = self.acked.min(self.digester.at());
+        }
         if self.digester.at() < self.acked {
             return State::Behind;
         }
@@ -252,29 +305,94 @@ impl Upload {
         let policy = cx.session.config().upload;
         let left = self.size - self.acked;
         if left > 0 {
-            self.handed = true;
-            let chunk = match self.chunk_size(cx, policy, left) {
-                None => left,
-                Some(chunk) => {
-                    let part = Part { at: self.acked, length: chunk.min(left), closes: false, began: cx.now };
-                    let payload = self.payload(part);
-                    let ask = upload::patch(&session, self.name(), part.at, payload, &limits);
-                    return State::Sending { exchange: self.ask(ask), part };
-                }
+            let mut part = match self.chunk_size(cx, policy, left) {
+                None => Part { at: self.acked, length: left, closes: true, began: cx.now },
+                Some(chunk) => Part { at: self.acked, length: chunk.min(left), closes: false, began: cx.now },
             };
-            let part = Part { at: self.acked, length: chunk, closes: true, began: cx.now };
+            if self.source.is_some() {
+                part = match self.fetched(cx, part) {
+                    Ok(part) => part,
+                    Err(state) => return *state,
+                };
+            }
+            self.handed = true;
             let payload = self.payload(part);
-            let ask = upload::finish(&session, self.name(), &self.digest, payload, &limits);
+            if self.source.is_some()
+                && self.digester.at() == self.size
+                && let Err(why) = self.check()
+            {
+                return self.fail(cx, why);
+            }
+            let ask = if part.closes {
+                upload::finish(&session, self.name(), &self.digest, payload, &limits)
+            } else {
+                upload::patch(&session, self.name(), part.at, payload, &limits)
+            };
             return State::Sending { exchange: self.ask(ask), part };
         }
-        let found = self.digester.digest();
-        if found != self.digest {
-            let why = format!("a blob was to be {}, but its bytes are {found}", self.digest);
-            return self.fail(cx, Error::Local(Failure::new(FailureKind::Mismatch, why)));
+        if let Err(why) = self.check() {
+            return self.fail(cx, why);
         }
         let part = Part { at: self.size, length: 0, closes: true, began: cx.now };
         let ask = upload::finish(&session, self.name(), &self.digest, Payload::Empty, &limits);
         State::Sending { exchange: self.ask(ask), part }
+    }
+
+    /// The first piece can come while the session is being opened.
+    fn look_ahead(&mut self, cx: &Context<'_>) {
+        let length = cx.session.config().piece.get().min(self.size);
+        if let Some(source) = &mut self.source {
+            source.look_ahead(cx, length);
+        }
+    }
+
+    /// As much of a part as has been fetched by now, with the next piece on its way. `Err`: nothing to send yet, or ever.
+    fn fetched(&mut self, cx: &mut Context<'_>, part: Part) -> Result<Part, Box<State>> {
+        // The registry's least chunk may be larger than our pieces, but not without end: they are in memory.
+        let policy = cx.session.config().upload;
+        let piece = cx.session.config().piece.get();
+        let least = self.chunk_min.min(piece.saturating_mul(MOST_PIECES));
+        let piece = piece.max(least);
+        let too_large = part.closes && part.length > piece;
+        if too_large && (policy == UploadPolicy::Monolithic || self.learned(cx).refuses_chunks()) {
+            let (size, asked) = (self.size, Asked::new(&Method::PUT, self.session.as_ref().unwrap_or(&Uri::default())));
+            let what =
+                format!("{asked}: a blob of {size} bytes would have to be sent in one request, from memory, where");
+            let why =
+                format!("{what} pieces of {piece} bytes are allowed: allow larger ones, or chunks if they are not");
+            return Err(Box::new(self.fail(cx, Error::Misuse(why))));
+        }
+        let part = Part { closes: part.closes && !too_large, ..part };
+        let length = part.length.min(piece);
+        let least = if part.closes { length } else { least.min(length) };
+        let Some(source) = &mut self.source else { return Ok(part) };
+        if part.at < self.digester.at() && !source.holds(part.at) {
+            // It has lost bytes that it had confirmed. Fetched again, they could not be checked in the middle of a hash.
+            return Err(Box::new(self.start_over(cx)));
+        }
+        match source.bytes_at(cx, part.at, least, length) {
+            Ok(Some(here)) => {
+                source.look_ahead(cx, length);
+                Ok(Part { length: length.min(here), ..part })
+            }
+            Ok(None) => Err(Box::new(State::Fetching)),
+            Err(why) => Err(Box::new(self.fail(cx, why))),
+        }
+    }
+
+    /// Whether what was hashed, the whole blob, is what it should be.
+    fn check(&self) -> Result<(), Error> {
+        let found = self.digester.digest();
+        if found == self.digest {
+            return Ok(());
+        }
+        Err(match &self.source {
+            Some(source) => source.mismatch(found),
+            None => {
+                let why = format!("a blob was to be {}, but its bytes are {found}", self.digest);
+                Error::Local(Failure::new(FailureKind::Mismatch, why))
+            }
+        })
     }
 
     /// How large the next chunk is; `None` to send all that is left in the closing request.
@@ -354,8 +472,9 @@ impl Upload {
         if part.length > 0 && !lost.why.sent_nothing() {
             self.learned(cx).cut(&limits, got, part.length);
         }
-        // Only what was handed over whole can have been committed.
-        let then = if part.closes && got == part.length { Then::Confirm } else { Then::Probe };
+        // Only what was handed over whole can have been committed; of what was in memory nobody knows how much that was.
+        let whole = got == part.length || self.source.is_some();
+        let then = if part.closes && whole { Then::Confirm } else { Then::Probe };
         if self.troubles >= cx.session.config().retries {
             let error = Error::Transport { asked: lost.asked, last: lost.why, tries: self.troubles + 1 };
             return self.fail(cx, error);
@@ -438,6 +557,19 @@ impl Upload {
         self.open(cx, false)
     }
 
+    /// The registry has gone back in this session to where we can't follow: the same, without a reply that says "no".
+    fn start_over(&mut self, cx: &Context<'_>) -> State {
+        if self.restarts >= RESTARTS {
+            let asked = Asked::new(&Method::GET, self.session.as_ref().unwrap_or(&Uri::default()));
+            let what =
+                format!("it holds only {} bytes of an upload again and again, after it had confirmed more", self.acked);
+            return self.fail(cx, Error::Protocol { asked, what });
+        }
+        self.restarts += 1;
+        self.session = None;
+        self.open(cx, false)
+    }
+
     fn trouble(&mut self, cx: &mut Context<'_>, asked: &Asked, why: &str, then: Then, pause: Pause) -> State {
         self.troubles += 1;
         if self.troubles > cx.session.config().retries {
@@ -462,6 +594,7 @@ impl Upload {
 
     fn settle(&mut self, brought: Brought) -> State {
         let (repository, blob) = (self.repository.clone(), self.id());
+        self.stop_source();
         self.session = None;
         self.meter.raise(self.size);
         self.notes.push_back(match brought {
@@ -473,6 +606,7 @@ impl Upload {
     }
 
     fn fail(&mut self, cx: &Context<'_>, why: Error) -> State {
+        self.stop_source();
         match self.session.take() {
             None => State::Settled(Box::new(Err(why))),
             Some(session) => {
@@ -505,13 +639,19 @@ impl Upload {
 
     fn payload(&mut self, part: Part) -> Payload {
         match &self.content {
-            BlobContent::Bytes(bytes) => {
+            Content::Bytes(bytes) => {
                 let (from, to) = (clamp(part.at, bytes.len()), clamp(part.at + part.length, bytes.len()));
                 let piece = bytes.slice(from..to);
                 self.digester.feed(part.at, &piece).expect("a part starts at or below the digester's watermark");
                 Payload::Bytes(piece)
             }
-            BlobContent::File { path, range } => {
+            Content::Remote(_) => {
+                let source = self.source.as_ref().expect("made with the content");
+                let piece = source.slice(part.at, part.length);
+                self.digester.feed(part.at, &piece).expect("a part starts at or below the digester's watermark");
+                Payload::Bytes(piece)
+            }
+            Content::File { path, range } => {
                 let start = range.start + part.at;
                 Payload::File(FileRange::new(path.clone(), start..start + part.length, self.blob_part(part.at)))
             }
@@ -537,10 +677,17 @@ impl Upload {
         }
     }
 
+    fn stop_source(&mut self) {
+        if let Some(source) = &mut self.source {
+            source.stop();
+        }
+    }
+
     fn progress(&mut self, at: u64) {
         self.acked = at;
         if at > self.best {
             self.best = at;
+            self.meter.raise(at);
             self.troubles = 0;
             self.notes.push_back(Event::Sent { repository: self.repository.clone(), blob: self.id(), sent: at });
         }
@@ -550,13 +697,18 @@ impl Upload {
     fn catch_up(&mut self, cx: &mut Context<'_>) -> Option<Job> {
         let (at, acked) = (self.digester.at(), self.acked);
         match &self.content {
-            BlobContent::Bytes(bytes) => {
+            // It was hashed before it was sent.
+            Content::Remote(_) => {
+                self.state = self.next(cx);
+                None
+            }
+            Content::Bytes(bytes) => {
                 let gap = &bytes[clamp(at, bytes.len())..clamp(acked, bytes.len())];
                 self.digester.feed(at, gap).expect("it starts at the watermark");
                 self.state = self.next(cx);
                 None
             }
-            BlobContent::File { path, range } => {
+            Content::File { path, range } => {
                 let gap = FileRange::new(path.clone(), range.start + at..range.start + acked, self.blob_part(at));
                 let ticket = cx.ticket();
                 self.state = State::CatchingUp(ticket.id());
@@ -584,10 +736,9 @@ impl Upload {
     }
 }
 
-impl Flow for Upload {
-    type Output = Uploaded;
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Uploaded> {
+impl Upload {
+    /// The next step of the upload itself; what its source does beside that is its own.
+    fn step(&mut self, cx: &mut Context<'_>) -> Step<Uploaded> {
         loop {
             if let Some(note) = self.notes.pop_front() {
                 return Step::Note(note);
@@ -608,6 +759,10 @@ impl Flow for Upload {
                     let answer = ready!(exchange.poll(cx));
                     self.after_part(cx, answer, part)
                 }
+                State::Fetching => match self.next(cx) {
+                    State::Fetching => return Step::Wait(None),
+                    state => state,
+                },
                 State::Behind => match self.catch_up(cx) {
                     Some(job) => return Step::Run(job),
                     None => continue,
@@ -641,6 +796,10 @@ impl Flow for Upload {
                         _ => unreachable!("the state was just matched"),
                     }
                 }
+                // Something is still to be aborted.
+                State::Settled(_) if self.source.as_ref().is_some_and(|source| source.is_restless()) => {
+                    return Step::Wait(None);
+                }
                 State::Settled(_) => match std::mem::replace(&mut self.state, State::Over) {
                     State::Settled(result) => {
                         if result.is_ok() {
@@ -654,8 +813,37 @@ impl Flow for Upload {
             };
         }
     }
+}
+
+impl Flow for Upload {
+    type Output = Uploaded;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Uploaded> {
+        loop {
+            let beside = match self.source.as_mut().map(|source| source.poll(cx)) {
+                None => None,
+                Some(Step::Wait(until)) => until,
+                Some(Step::Done(_)) => continue,
+                Some(Step::Run(job)) => return Step::Run(job),
+                Some(Step::Abort(job)) => return Step::Abort(job),
+                Some(Step::Note(event)) => return Step::Note(event),
+            };
+            match self.step(cx) {
+                Step::Wait(_) if self.source.as_ref().is_some_and(|source| source.is_restless()) => {}
+                Step::Wait(until) => return Step::Wait(until.into_iter().chain(beside).min()),
+                step => return step,
+            }
+        }
+    }
 
     fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        let done = match &mut self.source {
+            Some(source) => match source.handle(cx, done) {
+                Ok(()) => return Ok(()),
+                Err(done) => done,
+            },
+            None => done,
+        };
         match &mut self.state {
             State::Checking(exchange)
             | State::Opening { post: exchange, .. }
@@ -679,7 +867,7 @@ impl Flow for Upload {
             | State::Probing(exchange)
             | State::Confirming(exchange, _) => exchange.cancel(),
             State::CatchingUp(job) => self.state = State::StoppingHash(*job),
-            State::New | State::Behind | State::Pausing(..) => self.state = State::Stopped,
+            State::New | State::Fetching | State::Behind | State::Pausing(..) => self.state = State::Stopped,
             // Tidying up is already under way, and short.
             State::GivingUp(..) | State::StoppingHash(_) | State::Stopped | State::Settled(_) | State::Over => {}
         }
@@ -695,6 +883,11 @@ fn reply_of(answer: Result<Answer, Error>) -> Result<Reply, Error> {
 
 fn clamp(at: u64, length: usize) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX).min(length)
+}
+
+fn running(digest: &Digest) -> Result<Digester, Error> {
+    let unknown = || Error::Misuse(format!("{digest} uses an algorithm that can't be verified here"));
+    digest.algorithm().map(Digester::new).ok_or_else(unknown)
 }
 
 /// Whether a 400 says that the bytes were wrong or out of order, which starting over may mend, rather than the request.

@@ -1,0 +1,220 @@
+//! An image with everything below it: its manifests, fetched, and the blobs that they name.
+//!
+//! ```text
+//!   New ─▶ Root ─┬─ an index, of which one platform is wanted ─▶ Root (that manifest)
+//!                └─▶ Level(its manifests) ─▶ Level(theirs) … ─▶ the end
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::Error;
+use crate::flow::{Context, FetchManifest, Fleet, Flow, Step, ready};
+use crate::job::Completion;
+use crate::spec::{Descriptor, Digest, Index, Kind, Manifest, ManifestContent, Platform, Reference, Repository};
+
+/// How deep indexes may be nested.
+const DEEPEST: usize = 8;
+/// How many manifests one image may have.
+const MOST_MANIFESTS: usize = 10_000;
+/// How large all manifests of an image may be together, in bytes: they are in memory.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Fetches the manifest that a reference names and all manifests below it.
+#[derive(Debug)]
+pub(super) struct FetchTree {
+    reference: Reference,
+    platform: Option<Platform>,
+    found: BTreeMap<Digest, Manifest>,
+    root: Option<Digest>,
+    /// Manifests that are still to be fetched, by the size that was told.
+    bytes: u64,
+    depth: usize,
+    state: State,
+}
+
+/// An image with everything below it.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) root: Manifest,
+    /// Children before parents; the root is the last.
+    pub(super) manifests: Vec<Manifest>,
+    /// Every blob once, as the first manifest describes it. Without those that registries don't hold.
+    pub(super) blobs: Vec<Descriptor>,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    Root(FetchManifest),
+    Level(Fleet<FetchManifest>),
+    Cancelled,
+}
+
+impl FetchTree {
+    pub(super) fn new(reference: Reference, platform: Option<Platform>) -> Self {
+        Self { reference, platform, found: BTreeMap::new(), root: None, bytes: 0, depth: 0, state: State::New }
+    }
+
+    fn repository(&self) -> &Repository {
+        self.reference.repository()
+    }
+
+    // ── transitions ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn after_root(&mut self, cx: &Context<'_>, root: Manifest) -> Result<Option<State>, Error> {
+        self.deeper()?;
+        if let (Some(platform), Some(index)) = (&self.platform, root.index()) {
+            let child = self.select(index, platform)?.clone();
+            return Ok(Some(State::Root(FetchManifest::described(self.repository().clone(), child))));
+        }
+        self.root = Some(root.digest().clone());
+        self.after_level(cx, vec![root])
+    }
+
+    /// `None`: that was the last level.
+    fn after_level(&mut self, cx: &Context<'_>, level: Vec<Manifest>) -> Result<Option<State>, Error> {
+        self.deeper()?;
+        let mut next: BTreeMap<Digest, Descriptor> = BTreeMap::new();
+        for manifest in level {
+            match manifest.content() {
+                ManifestContent::Image(_) => {}
+                ManifestContent::Index(index) => {
+                    let below = index.manifests.iter().filter(|child| is_manifest(child));
+                    let new = below.filter(|child| !self.found.contains_key(&child.digest));
+                    next.extend(new.map(|child| (child.digest.clone(), child.clone())));
+                }
+                ManifestContent::Schema1 => return Err(self.unsupported(&manifest, "Docker's schema 1 is too old")),
+                ManifestContent::Unknown => return Err(self.unsupported(&manifest, "its type is not known here")),
+            }
+            self.found.insert(manifest.digest().clone(), manifest);
+        }
+        // (What was just found may be named by a neighbour as well.)
+        next.retain(|digest, _| !self.found.contains_key(digest));
+        self.bytes = next.values().fold(self.bytes, |sum, child| sum.saturating_add(child.size));
+        if self.found.len() + next.len() > MOST_MANIFESTS || self.bytes > MOST_BYTES {
+            let what = format!("more than {MOST_MANIFESTS} manifests or {} MiB of them", MOST_BYTES >> 20);
+            return Err(Error::Misuse(format!("{}: the image has {what}, which are not copied", self.reference)));
+        }
+        if next.is_empty() {
+            return Ok(None);
+        }
+        let repository = self.repository();
+        let fetches = next.into_values().map(|child| FetchManifest::described(repository.clone(), child));
+        Ok(Some(State::Level(Fleet::new(fetches, cx.session.config().transfers))))
+    }
+
+    fn deeper(&mut self) -> Result<(), Error> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err(Error::Misuse(format!("{}: its indexes are nested too deep to be copied", self.reference)));
+        }
+        Ok(())
+    }
+
+    // ── what the transitions are made of ─────────────────────────────────────────────────────────────────────────────
+
+    fn unsupported(&self, manifest: &Manifest, why: &str) -> Error {
+        let (digest, kind) = (manifest.digest(), manifest.media_type());
+        Error::Misuse(format!("{}: which blobs belong to {digest} can't be told: {why} ({kind})", self.reference))
+    }
+
+    fn select<'a>(&self, index: &'a Index, platform: &Platform) -> Result<&'a Descriptor, Error> {
+        let suits = |child: &Descriptor| child.platform.as_ref().and_then(|found| found.suits(platform));
+        let manifests = index.manifests.iter().filter(|child| is_manifest(child));
+        let best = manifests.filter_map(|child| Some((suits(child)?, child))).min_by_key(|(distance, _)| *distance);
+        best.map(|(_, child)| child).ok_or_else(|| {
+            let platforms = index.manifests.iter().filter_map(|child| child.platform.as_ref());
+            let known: BTreeSet<String> =
+                platforms.filter(|known| !known.is_unknown()).map(Platform::to_string).take(20).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            Error::Misuse(format!("{} has no image for {platform}; it has {known}", self.reference))
+        })
+    }
+
+    fn tree(&mut self) -> Tree {
+        let root = self.root.as_ref().and_then(|root| self.found.get(root)).cloned();
+        let root = root.expect("the first level is the root");
+        let (mut seen, mut manifests) = (BTreeSet::new(), Vec::new());
+        children_first(&self.found, &root, &mut seen, &mut manifests);
+        let mut seen = BTreeSet::new();
+        let named = manifests.iter().flat_map(blobs);
+        let blobs = named.filter(|blob| seen.insert(blob.digest.clone())).cloned().collect();
+        Tree { root, manifests, blobs }
+    }
+}
+
+/// Indexes may list things that are no manifests (a build cache does): what has no manifest's type is a blob.
+fn is_manifest(child: &Descriptor) -> bool {
+    matches!(child.media_type.kind(), Kind::Manifest | Kind::Index | Kind::Schema1)
+}
+
+/// The blobs that a manifest names itself. Not a foreign layer, which is elsewhere.
+fn blobs(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
+    let image = manifest.image().into_iter().flat_map(|image| image.blobs());
+    let index = manifest.index().into_iter().flat_map(|index| &index.manifests);
+    let index = index.filter(|child| !is_manifest(child));
+    image.chain(index).filter(|blob| !(blob.media_type.is_foreign_layer() && !blob.urls.is_empty()))
+}
+
+/// As deep as indexes are nested, which is not much.
+fn children_first(
+    found: &BTreeMap<Digest, Manifest>,
+    manifest: &Manifest,
+    seen: &mut BTreeSet<Digest>,
+    order: &mut Vec<Manifest>,
+) {
+    if !seen.insert(manifest.digest().clone()) {
+        return;
+    }
+    let children = manifest.index().into_iter().flat_map(|index| &index.manifests);
+    for child in children.filter_map(|child| found.get(&child.digest)) {
+        children_first(found, child, seen, order);
+    }
+    order.push(manifest.clone());
+}
+
+impl Flow for FetchTree {
+    type Output = Tree;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Tree> {
+        loop {
+            let next = match &mut self.state {
+                State::New => {
+                    self.state = State::Root(FetchManifest::new(&self.reference));
+                    continue;
+                }
+                State::Root(fetch) => {
+                    let root = ready!(fetch.poll(cx));
+                    root.and_then(|root| self.after_root(cx, root))
+                }
+                State::Level(fleet) => {
+                    let level = ready!(fleet.poll(cx));
+                    level.and_then(|level| self.after_level(cx, level))
+                }
+                State::Cancelled => return Step::Done(Err(Error::Cancelled)),
+            };
+            match next {
+                Ok(Some(state)) => self.state = state,
+                Ok(None) => return Step::Done(Ok(self.tree())),
+                Err(why) => return Step::Done(Err(why)),
+            }
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &mut self.state {
+            State::Root(fetch) => fetch.handle(cx, done),
+            State::Level(fleet) => fleet.handle(cx, done),
+            State::New | State::Cancelled => Err(done),
+        }
+    }
+
+    fn cancel(&mut self) {
+        match &mut self.state {
+            State::Root(fetch) => fetch.cancel(),
+            State::Level(fleet) => fleet.cancel(),
+            State::New => self.state = State::Cancelled,
+            State::Cancelled => {}
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `copy`.
+
+use registry_tokio::Client;
+use registry_tokio::proto::Credential;
+use registry_tokio::proto::flow::{Copied, Copy as Copying, CopyOptions};
+use registry_tokio::proto::spec::Reference;
+use serde_json::{Value, json};
+
+use crate::args::{Copy, Voice};
+use crate::output::{Trouble, print};
+use crate::progress::Progress;
+use crate::push::summary;
+use crate::setup;
+
+pub(crate) async fn copy(what: Copy, voice: Voice) -> Result<(), Trouble> {
+    let client = client(&what)?;
+    let progress = Progress::new(voice);
+    let mut options = CopyOptions::default();
+    options.platform = what.platform;
+    let flow = Copying::new(what.source.clone(), what.destination, options);
+    let copied = progress.run(&client, flow).await?;
+    progress.say(summary(&copied.totals));
+    print(what.format.format, format!("{}\n", copied.digest), || copied_json(&what.source, &copied))
+}
+
+/// A client that knows who it is at either end.
+fn client(what: &Copy) -> Result<Client, Trouble> {
+    let mut config = setup::config(&what.access, None);
+    config.piece = what.transfer.chunk_size;
+    config.transfers = what.transfer.jobs;
+    let (source, destination) = (what.source.repository().registry(), what.destination.repository().registry());
+    if let Some(username) = &what.from.from_username {
+        if source.credential_key() == destination.credential_key() {
+            let why = format!("{source} is where both SRC and DST are: give --username instead of --from-username");
+            return Err(Trouble::Usage(why));
+        }
+        let password = match &what.from.from_password {
+            Some(password) => password.clone(),
+            None if what.from.from_password_stdin => setup::first_line()?,
+            None => {
+                let why = "--from-username needs --from-password-stdin or --from-password";
+                return Err(Trouble::Usage(why.to_owned()));
+            }
+        };
+        config.log_in(source, Credential::password(username, password));
+    }
+    if let Some(username) = &what.access.username {
+        config.log_in(destination, Credential::password(username, setup::password(&what.access)?));
+    }
+    setup::build(&what.access, config)
+}
+
+fn copied_json(source: &Reference, copied: &Copied) -> Value {
+    let references: Vec<String> = copied.references.iter().map(|one| one.to_reference().to_string()).collect();
+    json!({
+        "digest": copied.digest.to_string(),
+        "source": source.to_string(),
+        "references": references,
+        "sent": copied.totals.sent,
+        "sentBytes": copied.totals.sent_bytes,
+        "existed": copied.totals.existed,
+        "mounted": copied.totals.mounted,
+    })
+}

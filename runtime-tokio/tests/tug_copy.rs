@@ -1,0 +1,120 @@
+//! `tug copy` as its users meet it.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use registry_proto::archive::make::{self, SampleImage};
+use registry_proto::testing::registry::{Auth, Profile, Registry};
+use registry_tokio::serve::Server;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+fn tug(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tug"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that takes no notice of its input may have ended.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn out(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn err(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn server(runtime: &Runtime, auth: Option<Auth>) -> (Server, String) {
+    let profile = Profile { requires_auth: auth, ..Profile::distribution_3() };
+    let server = runtime.block_on(Server::bind(([127, 0, 0, 1], 0).into(), Registry::new(profile))).unwrap();
+    let address = server.address().to_string();
+    (server, address)
+}
+
+fn archive(folder: &Path) -> String {
+    let path = folder.join("app.tar");
+    let layer = vec![7; 300_000];
+    std::fs::write(&path, make::docker_save_legacy(&[SampleImage::new(&["app:v1"], &[b"a layer", &layer])])).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn from_one_registry_to_another_and_within_one() {
+    let runtime = runtime();
+    let ((here, from), (there, to)) = (server(&runtime, None), server(&runtime, None));
+    let folder = TempDir::new().unwrap();
+    let pushed = tug(&["push", "-q", &archive(folder.path()), &format!("{from}/app:v1")], "");
+    assert!(pushed.status.success(), "{pushed:?}");
+
+    let copied = tug(&["copy", &format!("{from}/app:v1"), &format!("{to}/mirror/app:v2"), "--chunk-size", "64K"], "");
+    assert!(copied.status.success(), "{copied:?}");
+    assert_eq!(out(&copied), out(&pushed), "the digest, and nothing else");
+    assert!(err(&copied).contains("3 of 3 blobs sent"), "{copied:?}");
+    let digest = out(&pushed).trim_end();
+    let at = |server: &Server, name: &str, tag: &str| server.registry(|registry| registry.manifest(name, tag));
+    assert_eq!(at(&there, "mirror/app", "v2"), at(&here, "app", digest));
+
+    let again = tug(&["cp", "-q", &format!("{from}/app:v1"), &format!("{to}/mirror/app:v2")], "");
+    assert_eq!((out(&again), err(&again)), (out(&pushed), ""));
+
+    let within = tug(&["cp", &format!("{to}/mirror/app:v2"), &format!("{to}/other"), "--format", "json"], "");
+    let within: serde_json::Value = serde_json::from_str(out(&within)).unwrap();
+    assert_eq!((&within["digest"], &within["mounted"], &within["sent"]), (&digest.into(), &3.into(), &0.into()));
+    assert_eq!(within["references"][0], format!("{to}/other:latest"));
+}
+
+#[test]
+fn each_registry_gets_its_own_password() {
+    let runtime = runtime();
+    let (_here, from) = server(&runtime, Some(Auth::basic("reader", "swordfish")));
+    let (_there, to) = server(&runtime, Some(Auth::basic("writer", "correct horse")));
+    let folder = TempDir::new().unwrap();
+    let source = format!("{from}/app:v1");
+    let log_in = ["-u", "reader", "-p", "swordfish"];
+    let pushed = tug(&[&["push", "-q", &archive(folder.path()), &source], &log_in[..]].concat(), "");
+    assert!(pushed.status.success(), "{pushed:?}");
+
+    let copy =
+        |flags: &[&str], input: &str| tug(&[&["copy", "-v", &source, &format!("{to}/app:v1")], flags].concat(), input);
+    let reader = ["--from-username", "reader", "--from-password", "swordfish"];
+    let writer = ["-u", "writer", "--password-stdin"];
+    let copied = copy(&[&reader[..], &writer].concat(), "correct horse\n");
+    assert!(copied.status.success(), "{copied:?}");
+    assert!(!err(&copied).contains("swordfish") && !err(&copied).contains("correct horse"), "{copied:?}");
+
+    let swapped = copy(&["--from-username", "reader", "--from-password-stdin", "-u", "writer", "-p", "x"], "swordfish");
+    assert_eq!(swapped.status.code(), Some(1), "{swapped:?}");
+    assert!(err(&swapped).contains(&format!("http://{to}/")), "the destination refuses: {swapped:?}");
+    let nobody = copy(&["-u", "writer", "-p", "correct horse"], "");
+    assert!(err(&nobody).contains(&format!("http://{from}/")) && err(&nobody).contains("log in first"), "{nobody:?}");
+}
+
+#[test]
+fn failures_have_their_status() {
+    for (status, arguments, says) in [
+        (2, &["copy", "a/b"][..], "DST"),
+        (2, &["copy", "a/b", "a/UPPER"], "a/UPPER"),
+        (2, &["copy", "a/b", "c/d", "--platform", "linux"], "os/architecture"),
+        (2, &["copy", "a/b", "c/d", "--chunk-size", "0"], "5242880"),
+        (2, &["copy", "x.io/b", "c/d", "--from-username", "me"], "--from-password-stdin"),
+        (2, &["copy", "a/b", "c/d", "--from-username", "me", "--from-password", "x"], "--username instead"),
+        (1, &["copy", "127.0.0.1:1/a", "127.0.0.1:1/b", "--retries", "0"], "is it running?"),
+    ] {
+        let failed = tug(arguments, "");
+        assert_eq!(failed.status.code(), Some(status), "{arguments:?}: {failed:?}");
+        assert!(out(&failed).is_empty() && err(&failed).contains(says), "{arguments:?}: {failed:?}");
+    }
+}

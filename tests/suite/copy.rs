@@ -1,0 +1,201 @@
+//! Copies from registry to registry: seeded ones under faults in the simulator, and over sockets on all runtimes.
+//!
+//! ```text
+//! SIM_SEED=4711 cargo test -p registry-tests --test copy copies_end      replays one seed and shows what happened
+//! SIM_SEEDS=1000000 cargo test -p registry-tests --test copy copies_end  runs that many
+//! ```
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
+
+use std::num::NonZeroU64;
+
+use bytes::Bytes;
+use http::StatusCode;
+use registry_proto::archive::make::MemoryDisk;
+use registry_proto::flow::{Copied, Copy, CopyOptions};
+use registry_proto::spec::{Descriptor, Digest, ImageManifest, MediaType};
+use registry_proto::testing::registry::{Outcome, Profile, Registry, Support};
+use registry_proto::testing::simulation::{Faults, Ran, Simulation};
+use registry_proto::{Config, Error, Session};
+use registry_tests::copies::{CopyScenario, HERE, THERE};
+use registry_tests::seeds::{for_every_seed, number};
+
+/// How many seeds are run where nobody says otherwise.
+const SEEDS: u64 = 20_000;
+
+#[test]
+fn copies_end_right_or_with_a_clear_error() {
+    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
+    let succeeded = for_every_seed("copy", "copies_end_right_or_with_a_clear_error", seeds, |seed| {
+        let scenario = CopyScenario::new(seed);
+        let mut world = scenario.world();
+        let ran = world.run(&mut scenario.session(), scenario.copy());
+        if number("SIM_SEED").is_some() {
+            let (from, to, config) = (&scenario.source, &scenario.destination, &scenario.config);
+            println!("{from} to {to}\n{config:#?}\n{:#?}\n{:#?}\n{:?}", ran.requests, ran.events, ran.result);
+        }
+        scenario.check(&mut world, &ran);
+        ran.result.is_ok()
+    });
+    println!("{succeeded} of {seeds} copies succeeded; the others ended with a clear error");
+    assert!(number("SIM_SEED").is_some() || succeeded > seeds * 7 / 10, "only {succeeded} of {seeds} succeeded");
+}
+
+#[test]
+fn a_second_copy_looks_and_sends_nothing() {
+    for seed in (0..1000).step_by(10) {
+        let scenario = CopyScenario::new(seed);
+        let mut world = scenario.world();
+        world.run(&mut scenario.session(), scenario.copy()).result.unwrap();
+        let again = world.run(&mut scenario.session(), scenario.copy());
+        again.result.unwrap();
+        for request in &again.requests {
+            let harmless = request.line.contains("/token")
+                || request.line.starts_with("HEAD") && request.line.contains("/manifests/")
+                || request.line.starts_with("GET") && request.line.contains("/from/here/manifests/");
+            assert!(harmless, "seed {seed}: {}", request.line);
+        }
+    }
+}
+
+#[test]
+fn a_killed_copy_is_simply_done_again() {
+    for seed in 0..1000 {
+        let mut scenario = CopyScenario::new(seed);
+        scenario.faults = Faults::default();
+        let mut world = scenario.world();
+        let _ = world.run_until(&mut scenario.session(), scenario.copy(), 1 + seed % 40);
+        let ran = world.run(&mut scenario.session(), scenario.copy());
+        scenario.check(&mut world, &ran);
+    }
+}
+
+/// A source with one image of one layer, and an empty destination.
+struct Pair {
+    world: Simulation,
+    config: Config,
+    layer: Digest,
+}
+
+impl Pair {
+    const SIZE: usize = 10_000;
+
+    fn new(here: Profile, there: Profile) -> Self {
+        let mut source = Registry::new(here);
+        let bytes: Vec<u8> = (0..Self::SIZE).map(|at| (at * at >> 3) as u8).collect();
+        let layer = source.insert_blob("a", bytes.into());
+        let config = source.insert_blob("a", Bytes::from_static(b"{}"));
+        let manifest = ImageManifest {
+            media_type: None,
+            artifact_type: None,
+            config: Descriptor::new(MediaType::OCI_CONFIG, config, 2),
+            layers: vec![Descriptor::new(MediaType::OCI_LAYER, layer.clone(), Self::SIZE as u64)],
+            subject: None,
+            annotations: std::collections::BTreeMap::new(),
+        }
+        .to_manifest();
+        source.insert_manifest("a", Some("v1"), manifest.bytes().clone(), MediaType::OCI_MANIFEST.as_str()).unwrap();
+        let world = Simulation::new(1, source, MemoryDisk::default()).with_registry(THERE, Registry::new(there));
+        let mut config = Config::default();
+        config.piece = NonZeroU64::new(1000).unwrap();
+        Self { world, config, layer }
+    }
+
+    fn copy(&mut self) -> Ran<Copied> {
+        let (from, to) = (format!("{HERE}/a:v1"), format!("{THERE}/b:v1"));
+        let copy = Copy::new(from.parse().unwrap(), to.parse().unwrap(), CopyOptions::default());
+        self.world.run(&mut Session::new(self.config.clone(), 1), copy)
+    }
+
+    /// Nothing of the layer was committed, and its session was given up.
+    fn check_clean(&mut self) {
+        let there = self.world.registry_of(THERE);
+        assert_eq!(there.ledger().commits_of("b", &self.layer), 0);
+        assert_eq!(there.ledger().mismatches, []);
+        assert_eq!(there.tags("b"), Vec::<String>::new());
+        assert!(there.ledger().sessions.values().any(|session| session.outcome == Outcome::Cancelled));
+    }
+}
+
+#[test]
+fn a_large_blob_goes_in_pieces_one_ahead() {
+    let mut pair = Pair::new(Profile::distribution_3(), Profile::strict());
+    let ran = pair.copy();
+    ran.result.unwrap();
+    let count = |start: &str| ran.requests.iter().filter(|asked| asked.line.starts_with(start)).count();
+    // One more for the configuration; each chunk of the layer is a piece.
+    assert_eq!(count(&format!("GET http://{HERE}/v2/a/blobs/")), 11, "{:#?}", ran.requests);
+    assert_eq!((count("PATCH "), count("POST ")), (10, 2));
+    // The first piece is asked for before there is a session to send it to, the second before the first is there.
+    let at = |part: &str| ran.requests.iter().position(|asked| asked.line.contains(part)).unwrap();
+    assert!(at("PATCH ") > at("/a/blobs/"), "{:#?}", ran.requests);
+}
+
+#[test]
+fn wrong_bytes_are_not_passed_on() {
+    for (at, piece) in [(0, 1000), (9999, 1000), (5000, 20_000)] {
+        let mut pair = Pair::new(Profile::distribution_3(), Profile::distribution_3());
+        pair.config.piece = NonZeroU64::new(piece).unwrap();
+        let layer = pair.layer.to_string();
+        assert!(pair.world.registry().damage_blob("a", &layer, at));
+        let why = pair.copy().result.unwrap_err();
+        assert!(matches!(&why, Error::Integrity { expected, .. } if *expected == pair.layer), "{why}");
+        assert!(why.to_string().contains(&format!("GET http://{HERE}/v2/a/blobs/sha256:")), "{why}");
+        pair.check_clean();
+    }
+}
+
+#[test]
+fn a_registry_that_takes_no_notice_of_range() {
+    let mut here = Profile::distribution_3();
+    here.serves_ranges = false;
+    for (piece, good) in [(1000, false), (5000, true), (20_000, true)] {
+        let mut pair = Pair::new(here.clone(), Profile::distribution_3());
+        pair.config.piece = NonZeroU64::new(piece).unwrap();
+        match pair.copy().result {
+            Ok(_) => assert!(good),
+            Err(why) => {
+                assert!(!good && matches!(why, Error::Protocol { .. }), "{why}");
+                assert!(why.to_string().contains("takes no notice of Range"), "{why}");
+                pair.check_clean();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_registry_that_takes_no_chunks() {
+    let mut there = Profile::distribution_3();
+    there.patch = Support::No(StatusCode::METHOD_NOT_ALLOWED);
+    for (piece, good) in [(1000, false), (20_000, true)] {
+        let mut pair = Pair::new(Profile::distribution_3(), there.clone());
+        pair.config.piece = NonZeroU64::new(piece).unwrap();
+        match pair.copy().result {
+            Ok(_) => assert!(good),
+            Err(why) => {
+                assert!(!good && why.to_string().contains("in one request, from memory"), "{why}");
+                pair.check_clean();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_registry_that_hands_out_less_than_was_asked_for() {
+    let mut here = Profile::distribution_3();
+    here.range_max = Some(333);
+    let mut pair = Pair::new(here, Profile::strict());
+    pair.copy().result.unwrap();
+    let bytes = pair.world.registry_of(THERE).blob("b", pair.layer.as_str()).unwrap();
+    assert_eq!(Digest::of(&bytes), pair.layer);
+}
+
+#[test]
+fn a_blob_that_is_gone_is_an_error_that_names_it() {
+    let mut pair = Pair::new(Profile::distribution_3(), Profile::distribution_3());
+    let layer = pair.layer.to_string();
+    assert!(pair.world.registry().remove_blob("a", &layer));
+    let why = pair.copy().result.unwrap_err();
+    assert!(why.to_string().contains(&layer) && why.to_string().contains("it is not there"), "{why}");
+    pair.check_clean();
+}
