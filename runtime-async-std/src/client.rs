@@ -8,9 +8,10 @@ use crate::transport::Transport;
 use futures_rustls::rustls::{self, pki_types::CertificateDer};
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    Destination, Flow, Pinging, Preview, Previewed, Push, PushOptions, Pushed, ReadArchive, Verified, VerifyArchive,
+    Destination, Flow, ListCatalog, ListTags, Pinging, Preview, Previewed, Push, PushOptions, Pushed, ReadArchive,
+    Verified, VerifyArchive,
 };
-use registry_proto::spec::Registry;
+use registry_proto::spec::{Registry, Repository};
 use registry_proto::{Config, Error, Event, Ping};
 
 /// A client for container registries. Cheap to clone; clones share connections, tokens and what is known to exist.
@@ -141,6 +142,22 @@ impl Client {
     /// When the work itself breaks down; everything that is wrong with the archive is part of the result.
     pub async fn verify_archive(&self, archive: impl AsRef<Path>) -> Result<Verified, Error> {
         self.run(VerifyArchive::new(archive.as_ref())).await
+    }
+
+    /// Lists a repository's tags. Run [`ListTags`] itself to get them page by page.
+    ///
+    /// # Errors
+    /// When the repository is not there, or the list does not come to an end.
+    pub async fn tags(&self, repository: &Repository) -> Result<Vec<String>, Error> {
+        self.run(ListTags::new(repository.clone()).collected()).await
+    }
+
+    /// Lists a registry's repositories. Run [`ListCatalog`] itself to get them page by page.
+    ///
+    /// # Errors
+    /// When the registry has no such list, or not for everybody, as is often so; or the list does not come to an end.
+    pub async fn catalog(&self, registry: &Registry) -> Result<Vec<String>, Error> {
+        self.run(ListCatalog::new(registry.clone()).collected()).await
     }
 
     /// Runs any flow: those above are nothing else.

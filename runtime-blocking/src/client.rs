@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    Destination, Flow, Pinging, Preview, Previewed, Push, PushOptions, Pushed, ReadArchive, Verified, VerifyArchive,
+    Destination, Flow, ListCatalog, ListTags, Pinging, Preview, Previewed, Push, PushOptions, Pushed, ReadArchive,
+    Verified, VerifyArchive,
 };
-use registry_proto::spec::Registry;
+use registry_proto::spec::{Registry, Repository};
 use registry_proto::{Config, Error, Event, Ping};
 
 use crate::connect::agent;
@@ -120,6 +121,22 @@ impl Client {
     /// When the work itself breaks down; everything that is wrong with the archive is part of the result.
     pub fn verify_archive(&self, archive: impl AsRef<Path>) -> Result<Verified, Error> {
         self.run(VerifyArchive::new(archive.as_ref()))
+    }
+
+    /// Lists a repository's tags. Run [`ListTags`] itself to get them page by page.
+    ///
+    /// # Errors
+    /// When the repository is not there, or the list does not come to an end.
+    pub fn tags(&self, repository: &Repository) -> Result<Vec<String>, Error> {
+        self.run(ListTags::new(repository.clone()).collected())
+    }
+
+    /// Lists a registry's repositories. Run [`ListCatalog`] itself to get them page by page.
+    ///
+    /// # Errors
+    /// When the registry has no such list, or not for everybody, as is often so; or the list does not come to an end.
+    pub fn catalog(&self, registry: &Registry) -> Result<Vec<String>, Error> {
+        self.run(ListCatalog::new(registry.clone()).collected())
     }
 
     /// Runs any flow: those above are nothing else.

@@ -78,6 +78,11 @@ impl ScopeSet {
         Self::push(to).union(&Self::pull(from))
     }
 
+    /// To list a registry's repositories.
+    pub fn catalog() -> Self {
+        Self(vec![Scope::new("registry", "catalog", &["*"])])
+    }
+
     /// The scopes of a challenge: separated by spaces. What can't be read is left out.
     pub fn parse(text: &str) -> Self {
         text.split(' ')
