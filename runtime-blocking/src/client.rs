@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    Destination, Flow, ListCatalog, ListTags, Pinging, Preview, Previewed, Push, PushOptions, Pushed, ReadArchive,
-    Verified, VerifyArchive,
+    DeleteManifest, Deleted, Destination, Flow, ListCatalog, ListTags, Pinging, Preview, Previewed, Push, PushOptions,
+    Pushed, ReadArchive, Retag, Verified, VerifyArchive,
 };
-use registry_proto::spec::{Registry, Repository};
+use registry_proto::spec::{Descriptor, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
 
 use crate::connect::agent;
@@ -137,6 +137,26 @@ impl Client {
     /// When the registry has no such list, or not for everybody, as is often so; or the list does not come to an end.
     pub fn catalog(&self, registry: &Registry) -> Result<Vec<String>, Error> {
         self.run(ListCatalog::new(registry.clone()).collected())
+    }
+
+    /// Deletes a manifest, by its digest or what a tag leads to, and with it every tag that leads there. Run [`Untag`] to
+    /// delete a tag alone, [`DeleteRepository`] to delete all of a repository.
+    ///
+    /// # Errors
+    /// When it is not there, or the registry does not delete.
+    ///
+    /// [`Untag`]: registry_proto::flow::Untag
+    /// [`DeleteRepository`]: registry_proto::flow::DeleteRepository
+    pub fn delete(&self, reference: &Reference) -> Result<Deleted, Error> {
+        self.run(DeleteManifest::new(reference))
+    }
+
+    /// Gives what a reference leads to more tags in its repository, without moving a blob.
+    ///
+    /// # Errors
+    /// When it is not there, or the registry does not take a tag.
+    pub fn tag(&self, reference: &Reference, tags: impl IntoIterator<Item = Tag>) -> Result<Descriptor, Error> {
+        self.run(Retag::new(reference, tags))
     }
 
     /// Runs any flow: those above are nothing else.

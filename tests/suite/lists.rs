@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
-use registry_proto::flow::{Flow, ListCatalog, ListTags};
-use registry_proto::spec::{Digest, Repository};
+use registry_proto::flow::{Flow, ListCatalog, ListTags, Retag};
+use registry_proto::spec::{Digest, Reference, Repository, Tag};
 use registry_proto::testing::registry::{Auth, Profile, Registry, Support};
 use registry_proto::testing::simulation::{Faults, Ran, Simulation};
 use registry_proto::{Config, Credential, Error, Event, Session};
@@ -19,7 +19,7 @@ use registry_tests::server::{self, Answer};
 use registry_tokio::serve::Server;
 
 fn repository(host: &str, name: &str) -> Repository {
-    format!("{host}/{name}").parse::<registry_proto::spec::Reference>().unwrap().repository().clone()
+    format!("{host}/{name}").parse::<Reference>().unwrap().repository().clone()
 }
 
 /// Puts an image there that has no layers to speak of.
@@ -178,7 +178,7 @@ fn lists_end_and_stay_where_they_are(runtime: Runtime) {
     assert!(why.to_string().contains("more than 50 tags"), "{why}");
 }
 
-/// 600 repositories in a real registry: all of them, once each.
+/// 600 repositories in a real registry, and 2000 tags in one of them: all of them, once each.
 #[test]
 fn a_real_registry_is_listed_completely() {
     let registry = DockerRegistry::start();
@@ -196,7 +196,15 @@ fn a_real_registry_is_listed_completely() {
     );
     Runtime::Tokio.run(Config::default(), push).unwrap();
 
+    let one: Reference = format!("{host}/many/r000:v1").parse().unwrap();
+    let more: Vec<Tag> = (2..=2000).map(|n| format!("v{n}").parse().unwrap()).collect();
+    Runtime::Blocking.run(Config::default(), Retag::new(&one, more.clone())).unwrap();
+    let more: BTreeSet<String> = more.iter().map(ToString::to_string).chain(["v1".to_owned()]).collect();
+
     for runtime in Runtime::ALL {
+        let tags = Listed::on(runtime, Config::default(), ListTags::new(one.repository().clone()));
+        assert_eq!(tags.result.as_ref().unwrap(), &2000);
+        assert_eq!(tags.names().into_iter().collect::<BTreeSet<_>>(), more);
         let catalog = Listed::on(runtime, Config::default(), ListCatalog::new(host.parse().unwrap()));
         assert_eq!((catalog.result.as_ref().unwrap(), catalog.pages.len()), (&600, 6), "a hundred a page");
         assert_eq!(catalog.names().into_iter().collect::<BTreeSet<_>>(), names);

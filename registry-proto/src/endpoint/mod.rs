@@ -5,6 +5,7 @@
 
 pub(crate) mod blob;
 pub(crate) mod catalog;
+pub(crate) mod delete;
 pub(crate) mod manifest;
 pub(crate) mod page;
 pub(crate) mod ping;

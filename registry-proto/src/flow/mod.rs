@@ -7,6 +7,7 @@
 //! ```
 
 mod contract;
+mod delete;
 mod exchange;
 mod fetch_manifest;
 mod fleet;
@@ -15,6 +16,7 @@ mod manifest;
 mod ping;
 mod push;
 mod read_archive;
+mod retag;
 mod upload;
 mod verify;
 mod walk;
@@ -22,6 +24,7 @@ mod walk;
 pub use crate::session::Context;
 pub(crate) use contract::ready;
 pub use contract::{Flow, Step};
+pub use delete::{DeleteManifest, DeleteRepository, Deleted, Untag};
 pub(crate) use exchange::{Answer, Exchange, Lost};
 pub use fetch_manifest::FetchManifest;
 pub use fleet::Fleet;
@@ -30,6 +33,7 @@ pub(crate) use manifest::{HasManifest, PutManifest, PutOutcome};
 pub use ping::Pinging;
 pub use push::{Destination, Preview, Previewed, Push, PushOptions, Pushed, PushedReference, Totals};
 pub use read_archive::{ExamineArchive, ReadArchive};
+pub use retag::Retag;
 pub use upload::{Brought, Upload, Uploaded};
 pub use verify::{Verified, VerifyArchive};
 
