@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    DeleteManifest, Deleted, Destination, Flow, ListCatalog, ListTags, Pinging, Preview, Previewed, Push, PushOptions,
-    Pushed, ReadArchive, Retag, Verified, VerifyArchive,
+    DeleteManifest, Deleted, Destination, Flow, ListCatalog, ListReferrers, ListTags, Pinging, Preview, Previewed,
+    Push, PushOptions, Pushed, ReadArchive, Retag, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
@@ -172,6 +172,15 @@ impl Client {
     /// When it is not there, or the registry does not take a tag.
     pub async fn tag(&self, reference: &Reference, tags: impl IntoIterator<Item = Tag>) -> Result<Descriptor, Error> {
         self.run(Retag::new(reference, tags)).await
+    }
+
+    /// Lists the manifests that say something about another, such as signatures. Run [`ListReferrers`] itself to get those
+    /// of one type of artifact.
+    ///
+    /// # Errors
+    /// When a tag leads to nothing, or the registry breaks the protocol.
+    pub async fn referrers(&self, subject: &Reference) -> Result<Vec<Descriptor>, Error> {
+        self.run(ListReferrers::new(subject)).await
     }
 
     /// Runs any flow: those above are nothing else.

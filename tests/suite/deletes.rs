@@ -303,7 +303,7 @@ fn seeds() -> u64 {
 fn world(seed: u64) -> (Simulation, Session, Held) {
     let mut config = Config::default();
     config.retries = 12;
-    let mut profile = deleting(if seed % 2 == 0 { Profile::distribution_3() } else { Profile::strict() });
+    let mut profile = deleting(if seed.is_multiple_of(2) { Profile::distribution_3() } else { Profile::strict() });
     if seed % 7 == 3 {
         profile.delete = Support::NOT_ALLOWED;
     }

@@ -255,7 +255,7 @@ fn check_failure<T>(seed: u64, ran: &Ran<T>) {
 fn lists_are_whole_or_end_with_a_clear_error() {
     let mut whole = 0;
     for seed in 0..seeds() / 10 {
-        let mut profile = if seed % 2 == 0 { Profile::distribution_3() } else { Profile::strict() };
+        let mut profile = if seed.is_multiple_of(2) { Profile::distribution_3() } else { Profile::strict() };
         (profile.tag_page, profile.catalog_page) = (Some(7), 9);
         let (mut world, mut session) = world(seed, filled(profile, 50, 40));
         let ran = world.run(&mut session, ListTags::new(repository(HOST, "app")));

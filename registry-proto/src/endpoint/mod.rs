@@ -9,6 +9,7 @@ pub(crate) mod delete;
 pub(crate) mod manifest;
 pub(crate) mod page;
 pub(crate) mod ping;
+pub(crate) mod referrers;
 pub(crate) mod tags;
 pub(crate) mod token;
 pub(crate) mod upload;
