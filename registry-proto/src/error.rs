@@ -166,6 +166,8 @@ pub enum DeniedBecause {
     /// A token was given, but it does not reach this far: a missing permission, or a repository that does not exist
     /// (many registries don't tell these apart).
     NotAllowed,
+    /// The registry does not list its repositories, or not for this account.
+    NoCatalog,
     /// The registry's challenge can't be answered: an unknown scheme, no realm, or a realm that must not be asked.
     UnusableChallenge(String),
     /// The token server's answer holds no usable token.
@@ -186,6 +188,9 @@ impl fmt::Display for Denied {
             DeniedBecause::NotAllowed => {
                 f.write_str("; check that the repository exists and that this account may do this")
             }
+            DeniedBecause::NoCatalog => f.write_str(
+                "; this registry does not list its repositories, or not for this account: name the repository instead",
+            ),
             DeniedBecause::UnusableChallenge(why) => write!(f, "; the registry's challenge can't be answered: {why}"),
             DeniedBecause::UnusableToken(why) => write!(f, "; the token server's answer can't be used: {why}"),
         }

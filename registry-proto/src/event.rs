@@ -74,6 +74,18 @@ pub enum Event {
         /// The manifest's digest.
         digest: Digest,
     },
+    /// A manifest was deleted, or only a tag.
+    Deleted {
+        /// Where it was.
+        repository: Repository,
+        /// Its digest; or the tag, if only that was deleted.
+        reference: TagOrDigest,
+    },
+    /// A page of a list: repositories or tags.
+    Listed {
+        /// The names on it, in the registry's order.
+        names: Vec<String>,
+    },
     /// A request was answered, or came to nothing. What follows from it is told by other events: this one is for logs.
     Asked {
         /// What was asked, without secrets.

@@ -14,6 +14,12 @@ pub struct Limits {
     pub below_index: u64,
     /// A token server's reply.
     pub token: usize,
+    /// A page of a list.
+    pub page: usize,
+    /// The pages of one list (a count).
+    pub pages: u32,
+    /// The entries of a list that is kept whole (a count); lists told page by page may be longer.
+    pub entries: u64,
     /// What is read of a body that nobody wants, to keep its connection.
     pub discard: u64,
     /// Redirects followed for one request (a count).
@@ -32,6 +38,9 @@ impl Default for Limits {
             config: 8 << 20,
             below_index: 64 << 20,
             token: 1 << 20,
+            page: 16 << 20,
+            pages: 10_000,
+            entries: 1_000_000,
             discard: 64 << 10,
             redirects: 10,
             chunk_min: 64 << 10,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    Copied, Copy, CopyOptions, Destination, FetchConfig, FetchManifest, Flow, Inspect, InspectMany, Inspected, Pinging,
-    Preview, Previewed, Push, PushOptions, Pushed, ReadArchive, Resolve, Verified, VerifyArchive,
+    Copied, Copy, CopyOptions, DeleteManifest, Deleted, Destination, FetchConfig, FetchManifest, Flow, Inspect,
+    InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging, Preview, Previewed, Push, PushOptions,
+    Pushed, ReadArchive, Resolve, Retag, Verified, VerifyArchive,
 };
-use registry_proto::spec::{Descriptor, Manifest, Platform, Reference, Registry};
+use registry_proto::spec::{Descriptor, Manifest, Platform, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
 
 use crate::connect::agent;
@@ -174,6 +175,51 @@ impl Client {
     pub fn config(&self, reference: &Reference) -> Result<Vec<u8>, Error> {
         let flow = FetchConfig::new(reference.clone(), Platform::of_this_machine());
         Ok(self.run(flow)?.to_vec())
+    }
+
+    /// Lists a repository's tags. Run [`ListTags`] itself to get them page by page.
+    ///
+    /// # Errors
+    /// When the repository is not there, or the list does not come to an end.
+    pub fn tags(&self, repository: &Repository) -> Result<Vec<String>, Error> {
+        self.run(ListTags::new(repository.clone()).collected())
+    }
+
+    /// Lists a registry's repositories. Run [`ListCatalog`] itself to get them page by page.
+    ///
+    /// # Errors
+    /// When the registry has no such list, or not for everybody, as is often so; or the list does not come to an end.
+    pub fn catalog(&self, registry: &Registry) -> Result<Vec<String>, Error> {
+        self.run(ListCatalog::new(registry.clone()).collected())
+    }
+
+    /// Deletes a manifest, by its digest or what a tag leads to, and with it every tag that leads there. Run [`Untag`] to
+    /// delete a tag alone, [`DeleteRepository`] to delete all of a repository.
+    ///
+    /// # Errors
+    /// When it is not there, or the registry does not delete.
+    ///
+    /// [`Untag`]: registry_proto::flow::Untag
+    /// [`DeleteRepository`]: registry_proto::flow::DeleteRepository
+    pub fn delete(&self, reference: &Reference) -> Result<Deleted, Error> {
+        self.run(DeleteManifest::new(reference))
+    }
+
+    /// Gives what a reference leads to more tags in its repository, without moving a blob.
+    ///
+    /// # Errors
+    /// When it is not there, or the registry does not take a tag.
+    pub fn tag(&self, reference: &Reference, tags: impl IntoIterator<Item = Tag>) -> Result<Descriptor, Error> {
+        self.run(Retag::new(reference, tags))
+    }
+
+    /// Lists the manifests that say something about another, such as signatures. Run [`ListReferrers`] itself to get those
+    /// of one type of artifact.
+    ///
+    /// # Errors
+    /// When a tag leads to nothing, or the registry breaks the protocol.
+    pub fn referrers(&self, subject: &Reference) -> Result<Vec<Descriptor>, Error> {
+        self.run(ListReferrers::new(subject))
     }
 
     /// Runs any flow: those above are nothing else.

@@ -23,11 +23,23 @@ impl DockerRegistry {
     /// # Panics
     /// When `docker-registry` is not installed (`bash .ci/test` installs it) or does not come up.
     pub fn start() -> Self {
+        Self::configured("delete: {enabled: true}")
+    }
+
+    /// As [`start`](Self::start), but one that deletes nothing, as it is without configuration.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn that_keeps_everything() -> Self {
+        Self::configured("delete: {enabled: false}")
+    }
+
+    fn configured(storage_options: &str) -> Self {
         let storage = TempDir::new().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = storage.path().join("config.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  {storage_options}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
             storage.path().join("data").display()
         );
         fs::write(&config, text).unwrap();

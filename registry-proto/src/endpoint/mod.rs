@@ -4,8 +4,13 @@
 //! *means* is decided here; what to *do* about it is decided in [`flow`](crate::flow).
 
 pub(crate) mod blob;
+pub(crate) mod catalog;
+pub(crate) mod delete;
 pub(crate) mod manifest;
+pub(crate) mod page;
 pub(crate) mod ping;
+pub(crate) mod referrers;
+pub(crate) mod tags;
 pub(crate) mod token;
 pub(crate) mod upload;
 

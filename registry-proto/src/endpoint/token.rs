@@ -88,7 +88,7 @@ fn lifetime(told: Option<&serde_json::Value>) -> Duration {
 }
 
 /// Percent-encodes a query value, leaving `:`, `/` and `,` readable: they are legal there and servers expect them.
-fn encode(value: &str) -> String {
+pub(crate) fn encode(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for byte in value.bytes() {
         match byte {

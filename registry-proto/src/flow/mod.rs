@@ -8,6 +8,7 @@
 
 mod contract;
 mod copy;
+mod delete;
 mod deliver;
 mod each;
 mod exchange;
@@ -16,18 +17,23 @@ mod fetch_config;
 mod fetch_manifest;
 mod fleet;
 mod inspect;
+mod list;
 mod manifest;
 mod ping;
 mod push;
 mod read_archive;
+mod referrers;
 mod resolve;
+mod retag;
 mod upload;
 mod verify;
+mod walk;
 
 pub use crate::session::Context;
 pub(crate) use contract::ready;
 pub use contract::{Flow, Step};
 pub use copy::{Copied, Copy, CopyOptions};
+pub use delete::{DeleteManifest, DeleteRepository, Deleted, Untag};
 pub use deliver::{PushedReference, Totals};
 pub use each::Each;
 pub(crate) use exchange::{Answer, Exchange, Lost};
@@ -36,11 +42,14 @@ pub use fetch_config::FetchConfig;
 pub use fetch_manifest::FetchManifest;
 pub use fleet::Fleet;
 pub use inspect::{Inspect, InspectMany, Inspected, InspectedChild};
+pub use list::{Collected, ListCatalog, ListTags};
 pub(crate) use manifest::{HasManifest, PutManifest, PutOutcome};
 pub use ping::Pinging;
 pub use push::{Destination, Preview, Previewed, Push, PushOptions, Pushed};
 pub use read_archive::{ExamineArchive, ReadArchive};
+pub use referrers::ListReferrers;
 pub use resolve::Resolve;
+pub use retag::Retag;
 pub use upload::{Brought, Upload, Uploaded};
 pub use verify::{Verified, VerifyArchive};
 

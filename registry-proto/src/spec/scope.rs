@@ -78,6 +78,21 @@ impl ScopeSet {
         Self::push(to).union(&Self::pull(from))
     }
 
+    /// To delete from a repository.
+    pub fn delete(name: &RepositoryName) -> Self {
+        Self(vec![Scope::new("repository", name.as_str(), &["delete"])])
+    }
+
+    /// To do anything at all with a repository.
+    pub fn everything(name: &RepositoryName) -> Self {
+        Self(vec![Scope::new("repository", name.as_str(), &["*"])])
+    }
+
+    /// To list a registry's repositories.
+    pub fn catalog() -> Self {
+        Self(vec![Scope::new("registry", "catalog", &["*"])])
+    }
+
     /// The scopes of a challenge: separated by spaces. What can't be read is left out.
     pub fn parse(text: &str) -> Self {
         text.split(' ')

@@ -1,0 +1,44 @@
+//! Deleting: a manifest, a tag, all of a repository.
+//!
+//! ```text
+//!   DeleteManifest    Resolve ─▶ Remove its digest
+//!   Untag             HEAD ─▶ Remove the tag
+//!   DeleteRepository  ListTags ─▶ Fleet<Resolve>, and again for what indexes name ─▶ Fleet<Remove>, indexes first
+//! ```
+//!
+//! Nothing is deleted that was not looked at first: so it is known what a tag led to, and a 404 can be told from success
+//! whose reply was lost.
+
+mod manifest;
+mod remove;
+mod repository;
+mod resolve;
+mod untag;
+
+pub use manifest::DeleteManifest;
+pub(crate) use remove::Remove;
+pub use repository::DeleteRepository;
+pub(crate) use resolve::{Found, Resolve, Resolved};
+pub use untag::Untag;
+
+use crate::spec::{Reference, Repository, TagOrDigest};
+
+/// Something that a registry no longer has.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deleted {
+    /// Where it was.
+    pub repository: Repository,
+    /// The manifest's digest; or the tag, if only that was deleted.
+    pub reference: TagOrDigest,
+}
+
+impl Deleted {
+    /// As a whole reference.
+    pub fn to_reference(&self) -> Reference {
+        let whole = Reference::new(self.repository.clone());
+        match &self.reference {
+            TagOrDigest::Tag(tag) => whole.with_tag(tag.clone()),
+            TagOrDigest::Digest(digest) => whole.with_digest(digest.clone()),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Deleting a tag alone.
+
+use http::StatusCode;
+
+use crate::endpoint::Reply;
+use crate::error::Error;
+use crate::flow::delete::{Deleted, Remove, remove};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::job::Completion;
+use crate::spec::{Origin, Repository, Tag, TagOrDigest};
+
+/// Deletes a tag and leaves the manifest: `DELETE /v2/<name>/manifests/<tag>` (end-9).
+///
+/// Not every registry can: distribution 2 wants a digest (400 or 405), and what it then deletes is the manifest with all
+/// its tags ([`DeleteManifest`](super::DeleteManifest)). That is never done instead of this.
+///
+/// Yields what was [`Deleted`].
+///
+/// # Errors
+/// [`Error::Registry`]: the tag is not there (404), or the registry does not delete tags (400, 405).
+#[derive(Debug)]
+pub struct Untag {
+    repository: Repository,
+    tag: TagOrDigest,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    Looking(Origin, Exchange),
+    Removing(Remove),
+    Settled(Box<Result<Deleted, Error>>),
+    Over,
+}
+
+impl Untag {
+    /// This tag of this repository.
+    pub const fn new(repository: Repository, tag: Tag) -> Self {
+        Self { repository, tag: TagOrDigest::Tag(tag), state: State::New }
+    }
+
+    fn look(&self, cx: &Context<'_>) -> State {
+        match cx.origin(self.repository.registry()) {
+            Ok(origin) => {
+                let ask = remove::look(&origin, &self.repository, &self.tag, cx);
+                State::Looking(origin, Exchange::new(ask, self.repository.registry()))
+            }
+            Err(why) => State::Settled(Box::new(Err(why))),
+        }
+    }
+
+    fn after_look(&self, origin: Origin, reply: &Reply) -> State {
+        if reply.status == StatusCode::NOT_FOUND {
+            let why = reply.refusal(Some("there is no such tag: check the repository's name and the tag"));
+            return State::Settled(Box::new(Err(why)));
+        }
+        State::Removing(Remove::new(self.repository.clone(), origin, self.tag.clone()))
+    }
+}
+
+impl Flow for Untag {
+    type Output = Deleted;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Deleted> {
+        loop {
+            self.state = match &mut self.state {
+                State::New => self.look(cx),
+                State::Looking(origin, exchange) => match ready!(exchange.poll(cx)) {
+                    Ok(Answer::Reply(reply)) => {
+                        let origin = origin.clone();
+                        self.after_look(origin, &reply)
+                    }
+                    Ok(Answer::Lost(lost)) => State::Settled(Box::new(Err(unreachable_loss(lost)))),
+                    Err(why) => State::Settled(Box::new(Err(why))),
+                },
+                State::Removing(remove) => State::Settled(Box::new(ready!(remove.poll(cx)))),
+                State::Settled(_) => match std::mem::replace(&mut self.state, State::Over) {
+                    State::Settled(result) => return Step::Done(*result),
+                    _ => unreachable!("the state was just matched"),
+                },
+                State::Over => panic!("polled after it was done"),
+            };
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &mut self.state {
+            State::Looking(_, exchange) => exchange.handle(cx, done),
+            State::Removing(remove) => remove.handle(cx, done),
+            State::New | State::Settled(_) | State::Over => Err(done),
+        }
+    }
+
+    fn cancel(&mut self) {
+        match &mut self.state {
+            State::Looking(_, exchange) => exchange.cancel(),
+            State::Removing(remove) => remove.cancel(),
+            State::New => self.state = State::Settled(Box::new(Err(Error::Cancelled))),
+            State::Settled(_) | State::Over => {}
+        }
+    }
+}

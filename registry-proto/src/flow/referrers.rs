@@ -1,0 +1,223 @@
+//! What is said about a manifest: signatures, attestations, bills of materials.
+//!
+//! ```text
+//!   New ─▶ Resolving, if only a tag is known ─▶ Asking ─┬─ a page ──▶ Asking the next, or Settled at the end
+//!                                                       └─ no such endpoint ─▶ Reading the fallback tag ─▶ Settled
+//! ```
+
+use std::collections::{BTreeSet, VecDeque};
+
+use http::StatusCode;
+
+use crate::endpoint::referrers::{self, Referrers};
+use crate::endpoint::{Reply, manifest};
+use crate::error::Error;
+use crate::event::Event;
+use crate::flow::delete::{Resolve, Resolved};
+use crate::flow::walk::Walk;
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::job::Completion;
+use crate::spec::{Descriptor, Digest, MediaType, Origin, Reference, Repository, TagOrDigest};
+
+/// Lists the manifests that say something about another, their subject: `GET /v2/<name>/referrers/<digest>` (end-12), all
+/// pages; where the registry has no such endpoint, the index under the tag that the specification names for that case.
+///
+/// Yields their descriptors, each once, in the registry's order. They are the registry's word: whoever relies on one fetches
+/// the manifest and looks whether its `subject` is the right one.
+///
+/// # Errors
+/// Those of a list ([`ListTags`](super::ListTags)), and [`Error::Registry`] when a tag leads to nothing. A subject that is
+/// not there is no error: it may still come.
+#[derive(Debug)]
+pub struct ListReferrers {
+    repository: Repository,
+    reference: TagOrDigest,
+    artifact_type: Option<MediaType>,
+    seen: BTreeSet<Digest>,
+    found: Vec<Descriptor>,
+    notes: VecDeque<Event>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    Resolving(Resolve),
+    Asking(Exchange, Box<Asking>),
+    Reading(Exchange, TagOrDigest),
+    Settled(Box<Result<(), Error>>),
+    Over,
+}
+
+#[derive(Debug)]
+struct Asking {
+    subject: Digest,
+    walk: Walk,
+    first: bool,
+}
+
+impl ListReferrers {
+    /// Of what this leads to: a digest, or a tag that is resolved first.
+    pub fn new(subject: &Reference) -> Self {
+        Self {
+            repository: subject.repository().clone(),
+            reference: subject.target(),
+            artifact_type: None,
+            seen: BTreeSet::new(),
+            found: Vec::new(),
+            notes: VecDeque::new(),
+            state: State::New,
+        }
+    }
+
+    /// Only those of this type of artifact. The registry is asked to filter, and what it gives is filtered in any case.
+    #[must_use]
+    pub fn of_type(mut self, artifact_type: MediaType) -> Self {
+        self.artifact_type = Some(artifact_type);
+        self
+    }
+
+    fn origin(&self, cx: &Context<'_>) -> Result<Origin, Error> {
+        cx.origin(self.repository.registry())
+    }
+
+    fn start(&self, cx: &Context<'_>) -> Result<State, Error> {
+        match &self.reference {
+            TagOrDigest::Digest(digest) => self.ask(cx, digest.clone()),
+            tag @ TagOrDigest::Tag(_) => {
+                Ok(State::Resolving(Resolve::new(self.repository.clone(), self.origin(cx)?, tag.clone())))
+            }
+        }
+    }
+
+    fn after_resolve(&self, cx: &Context<'_>, resolved: Resolved) -> Result<State, Error> {
+        match resolved {
+            Resolved::To(found) => self.ask(cx, found.digest),
+            Resolved::Missing(why) => Err(why),
+        }
+    }
+
+    fn ask(&self, cx: &Context<'_>, subject: Digest) -> Result<State, Error> {
+        let (origin, limits) = (self.origin(cx)?, cx.session.config().limits);
+        let kind = self.artifact_type.as_ref();
+        let ask = referrers::first(&origin, self.repository.name(), &subject, kind, &limits);
+        let asking = Asking { subject, walk: Walk::from(ask.url.clone()), first: true };
+        Ok(State::Asking(Exchange::new(ask, self.repository.registry()), Box::new(asking)))
+    }
+
+    /// What follows from a reply of the endpoint: the only place that decides it.
+    fn after_page(&mut self, cx: &Context<'_>, mut asking: Box<Asking>, reply: &Reply) -> Result<State, Error> {
+        let limits = cx.session.config().limits;
+        let page = match referrers::read(reply)? {
+            Referrers::Page(page) => page,
+            Referrers::Unsupported if asking.first => return self.fall_back(cx, &asking.subject),
+            Referrers::Nonsense if asking.first => {
+                let tag = referrers::fallback_tag(&asking.subject);
+                self.notes.push_back(Event::Notice(format!(
+                    "{}: the registry answered with something that is no list of referrers; looking at the tag {tag}",
+                    reply.asked
+                )));
+                return self.fall_back(cx, &asking.subject);
+            }
+            Referrers::Unsupported | Referrers::Nonsense => {
+                return Err(reply.broken("a list of referrers goes on with something else"));
+            }
+        };
+        let entries = page.len();
+        self.take(page);
+        if self.seen.len() as u64 > limits.entries {
+            return Err(reply.broken(format!("it lists more than {} referrers", limits.entries)));
+        }
+        asking.first = false;
+        let Some(next) = asking.walk.after(reply, entries, &limits)? else { return Ok(settled(Ok(()))) };
+        let ask = referrers::page(next, self.repository.name(), &limits);
+        Ok(State::Asking(Exchange::new(ask, self.repository.registry()), asking))
+    }
+
+    fn fall_back(&self, cx: &Context<'_>, subject: &Digest) -> Result<State, Error> {
+        let tag = TagOrDigest::Tag(referrers::fallback_tag(subject));
+        let limits = cx.session.config().limits;
+        let ask = manifest::get(&self.origin(cx)?, self.repository.name(), &tag, &limits);
+        Ok(State::Reading(Exchange::new(ask, self.repository.registry()), tag))
+    }
+
+    fn after_fallback(&mut self, tag: &TagOrDigest, reply: &Reply) -> Result<State, Error> {
+        if reply.status != StatusCode::NOT_FOUND {
+            // Anything but an index is no list: GitLab takes the tag for the digest, and answers with the subject itself.
+            let list = manifest::read(reply, tag, None)?;
+            self.take(list.index().map(|index| index.manifests.clone()).unwrap_or_default());
+        }
+        Ok(settled(Ok(())))
+    }
+
+    fn take(&mut self, page: Vec<Descriptor>) {
+        for descriptor in page {
+            let wanted = self.artifact_type.is_none() || descriptor.artifact_type == self.artifact_type;
+            if self.seen.insert(descriptor.digest.clone()) && wanted {
+                self.found.push(descriptor);
+            }
+        }
+    }
+}
+
+fn settled(result: Result<(), Error>) -> State {
+    State::Settled(Box::new(result))
+}
+
+fn reply(answer: Result<Answer, Error>) -> Result<Reply, Error> {
+    match answer? {
+        Answer::Reply(reply) => Ok(reply),
+        Answer::Lost(lost) => Err(unreachable_loss(lost)),
+    }
+}
+
+impl Flow for ListReferrers {
+    type Output = Vec<Descriptor>;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Vec<Descriptor>> {
+        loop {
+            if let Some(note) = self.notes.pop_front() {
+                return Step::Note(note);
+            }
+            let next = match &mut self.state {
+                State::New => self.start(cx),
+                State::Resolving(resolve) => match ready!(resolve.poll(cx)) {
+                    Ok(resolved) => self.after_resolve(cx, resolved),
+                    Err(why) => Err(why),
+                },
+                State::Asking(exchange, _) | State::Reading(exchange, _) => {
+                    let answer = reply(ready!(exchange.poll(cx)));
+                    match (std::mem::replace(&mut self.state, State::Over), answer) {
+                        (State::Asking(_, asking), Ok(reply)) => self.after_page(cx, asking, &reply),
+                        (State::Reading(_, tag), Ok(reply)) => self.after_fallback(&tag, &reply),
+                        (_, Err(why)) => Err(why),
+                        _ => unreachable!("the state was just matched"),
+                    }
+                }
+                State::Settled(_) => match std::mem::replace(&mut self.state, State::Over) {
+                    State::Settled(result) => return Step::Done(result.map(|()| std::mem::take(&mut self.found))),
+                    _ => unreachable!("the state was just matched"),
+                },
+                State::Over => panic!("polled after it was done"),
+            };
+            self.state = next.unwrap_or_else(|why| settled(Err(why)));
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &mut self.state {
+            State::Resolving(resolve) => resolve.handle(cx, done),
+            State::Asking(exchange, _) | State::Reading(exchange, _) => exchange.handle(cx, done),
+            State::New | State::Settled(_) | State::Over => Err(done),
+        }
+    }
+
+    fn cancel(&mut self) {
+        match &mut self.state {
+            State::Resolving(resolve) => resolve.cancel(),
+            State::Asking(exchange, _) | State::Reading(exchange, _) => exchange.cancel(),
+            State::New => self.state = settled(Err(Error::Cancelled)),
+            State::Settled(_) | State::Over => {}
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! New tags for what is there.
+
+use std::collections::VecDeque;
+
+use crate::error::Error;
+use crate::flow::{Context, FetchManifest, Flow, PutManifest, PutOutcome, Step, ready};
+use crate::job::Completion;
+use crate::spec::{Descriptor, Manifest, Reference, Repository, Tag, TagOrDigest};
+
+/// Gives a manifest more tags without moving a blob: `GET` of the manifest (end-3), `PUT` of the same bytes under each tag
+/// (end-7), one after the other. A tag that was there before leads to this manifest from then on.
+///
+/// Tells of each as [`Event::ManifestPut`](crate::Event::ManifestPut), and yields the manifest's descriptor.
+///
+/// # Errors
+/// Those of [`FetchManifest`], and what the registry has against the tags: with an error in the middle, those before it are
+/// there.
+#[derive(Debug)]
+pub struct Retag {
+    repository: Repository,
+    tags: VecDeque<Tag>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Fetching(FetchManifest),
+    Putting(Box<PutManifest>, Manifest),
+    Settled(Box<Result<Descriptor, Error>>),
+    Over,
+}
+
+impl Retag {
+    /// Gives what `reference` leads to these tags, in the same repository.
+    pub fn new(reference: &Reference, tags: impl IntoIterator<Item = Tag>) -> Self {
+        Self {
+            repository: reference.repository().clone(),
+            tags: tags.into_iter().collect(),
+            state: State::Fetching(FetchManifest::new(reference)),
+        }
+    }
+
+    fn next(&mut self, cx: &Context<'_>, manifest: Manifest) -> State {
+        let Some(tag) = self.tags.pop_front() else { return settled(Ok(manifest.descriptor())) };
+        match cx.origin(self.repository.registry()) {
+            Ok(origin) => {
+                let reference = TagOrDigest::Tag(tag);
+                let put = PutManifest::new(self.repository.clone(), origin, reference, manifest.clone());
+                State::Putting(Box::new(put), manifest)
+            }
+            Err(why) => settled(Err(why)),
+        }
+    }
+}
+
+fn settled(result: Result<Descriptor, Error>) -> State {
+    State::Settled(Box::new(result))
+}
+
+impl Flow for Retag {
+    type Output = Descriptor;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Descriptor> {
+        loop {
+            self.state = match &mut self.state {
+                State::Fetching(fetch) => match ready!(fetch.poll(cx)) {
+                    Ok(manifest) => self.next(cx, manifest),
+                    Err(why) => settled(Err(why)),
+                },
+                State::Putting(put, manifest) => match ready!(put.poll(cx)) {
+                    Ok(PutOutcome::Put) => {
+                        let manifest = manifest.clone();
+                        self.next(cx, manifest)
+                    }
+                    Ok(PutOutcome::BlobUnknown(why)) | Err(why) => settled(Err(why)),
+                },
+                State::Settled(_) => match std::mem::replace(&mut self.state, State::Over) {
+                    State::Settled(result) => return Step::Done(*result),
+                    _ => unreachable!("the state was just matched"),
+                },
+                State::Over => panic!("polled after it was done"),
+            };
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &mut self.state {
+            State::Fetching(fetch) => fetch.handle(cx, done),
+            State::Putting(put, _) => put.handle(cx, done),
+            State::Settled(_) | State::Over => Err(done),
+        }
+    }
+
+    fn cancel(&mut self) {
+        self.tags.clear();
+        match &mut self.state {
+            State::Fetching(fetch) => fetch.cancel(),
+            State::Putting(put, _) => put.cancel(),
+            State::Settled(_) | State::Over => {}
+        }
+    }
+}
