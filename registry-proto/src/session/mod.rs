@@ -6,6 +6,7 @@ mod known;
 mod learned;
 mod pace;
 mod realm;
+mod referrers;
 mod tokens;
 
 pub use crate::limits::Limits;
@@ -38,6 +39,7 @@ pub struct Session {
     pub(crate) tokens: tokens::Tokens,
     pub(crate) known: known::Known,
     pub(crate) pace: pace::Pace,
+    pub(crate) referrers: referrers::Referrers,
     learned: learned::Lessons,
     last_id: u64,
     rng: Rng,
@@ -52,6 +54,7 @@ impl Session {
             tokens: tokens::Tokens::default(),
             known: known::Known::default(),
             pace: pace::Pace::default(),
+            referrers: referrers::Referrers::default(),
             learned: learned::Lessons::default(),
             last_id: 0,
             rng: Rng::new(seed),

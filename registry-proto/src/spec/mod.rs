@@ -12,6 +12,7 @@ mod media_type;
 mod origin;
 mod platform;
 mod reference;
+mod referrer;
 mod repository;
 mod retry_after;
 mod scope;

@@ -45,7 +45,7 @@ pub(super) struct Tree {
 #[derive(Debug)]
 enum State {
     New,
-    Root(FetchManifest),
+    Root(Box<FetchManifest>),
     Level(Fleet<FetchManifest>),
     Cancelled,
 }
@@ -65,7 +65,7 @@ impl FetchTree {
         self.deeper()?;
         if let (Some(platform), Some(index)) = (&self.platform, root.index()) {
             let child = self.select(index, platform)?.clone();
-            return Ok(Some(State::Root(FetchManifest::described(self.repository().clone(), child))));
+            return Ok(Some(State::Root(Box::new(FetchManifest::described(self.repository().clone(), child)))));
         }
         self.root = Some(root.digest().clone());
         self.after_level(cx, vec![root])
@@ -153,7 +153,7 @@ fn blobs(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
     let image = manifest.image().into_iter().flat_map(|image| image.blobs());
     let index = manifest.index().into_iter().flat_map(|index| &index.manifests);
     let index = index.filter(|child| !is_manifest(child));
-    image.chain(index).filter(|blob| !(blob.media_type.is_foreign_layer() && !blob.urls.is_empty()))
+    image.chain(index).filter(|blob| !blob.media_type.is_foreign_layer() || blob.urls.is_empty())
 }
 
 /// As deep as indexes are nested, which is not much.
@@ -180,7 +180,7 @@ impl Flow for FetchTree {
         loop {
             let next = match &mut self.state {
                 State::New => {
-                    self.state = State::Root(FetchManifest::new(&self.reference));
+                    self.state = State::Root(Box::new(FetchManifest::new(&self.reference)));
                     continue;
                 }
                 State::Root(fetch) => {

@@ -8,12 +8,11 @@ use serde_json::Value;
 use super::Registry;
 use super::call::Call;
 use super::ledger::EarlyManifest;
-use super::lists::subject_of;
 use super::negotiate::Accepted;
-use super::profile::Support;
+use super::profile::{Referrers, Support};
 use super::reply::{CONTENT_DIGEST, Code, Outcome, Refusal, With as _, empty, with_body};
 use super::route::tag;
-use crate::spec::{Digest, Manifest, MediaType, RepositoryName, TagOrDigest};
+use crate::spec::{Digest, Manifest, MediaType, RepositoryName, Tag, TagOrDigest};
 
 impl Registry {
     pub(super) fn manifest_endpoint(
@@ -39,7 +38,11 @@ impl Registry {
             TagOrDigest::Digest(_) => unknown(),
         })?;
         let digest = match reference {
-            TagOrDigest::Tag(tag) => repository.tags.get(tag.as_str()).ok_or_else(unknown)?,
+            TagOrDigest::Tag(tag) => {
+                let tagged = repository.tags.get(tag.as_str());
+                let meant = || repository.manifests.keys().find(|digest| Tag::of_referrers(digest) == *tag);
+                tagged.or_else(|| meant().filter(|_| self.profile.digests_as_tags)).ok_or_else(unknown)?
+            }
             TagOrDigest::Digest(digest) => digest,
         };
         let etag = format!("\"{digest}\"");
@@ -108,7 +111,7 @@ impl Registry {
             self.ledger.early_manifests.push(early);
             return Err(refusal);
         }
-        let subject = subject_of(&manifest).map(|subject| subject.digest.clone());
+        let subject = manifest.subject().map(|subject| subject.digest.clone());
         let repository = self.repository(name);
         repository.manifests.insert(digest.clone(), manifest);
         if let TagOrDigest::Tag(tag) = reference {
@@ -119,7 +122,8 @@ impl Registry {
 
         let location = format!("{}/v2/{name}/manifests/{digest}", self.host(call));
         let mut reply = empty(StatusCode::CREATED).with(LOCATION, &location).with(CONTENT_DIGEST, digest.as_str());
-        if let Some(subject) = subject.filter(|_| self.profile.referrers == Support::Yes) {
+        let told = self.profile.referrers == Referrers::Listed && self.profile.tells_subject;
+        if let Some(subject) = subject.filter(|_| told) {
             reply = reply.with(HeaderName::from_static("oci-subject"), subject.as_str());
         }
         for tag in also {

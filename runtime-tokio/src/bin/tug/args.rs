@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use registry_tokio::proto::UploadPolicy;
-use registry_tokio::proto::spec::{Platform, Reference, Registry};
+use registry_tokio::proto::spec::{MediaType, Platform, Reference, Registry};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,6 +26,8 @@ Examples:
   # What is in a registry
   tug inspect localhost:5000/app:v1
   tug digest debian:stable-slim
+  # What is said about an image: signatures, attestations, bills of materials
+  tug referrers localhost:5000/app:v1
   # A small registry in memory, for tests
   tug serve --addr 127.0.0.1:5000
 
@@ -48,6 +50,12 @@ JSON (--format json):
     notes           what could not be told, and why
   Of an archive: kind, notes, and images, a list of such objects with names instead of reference.
   What does not apply is absent or null.";
+
+const REFERRERS_JSON: &str = "\
+JSON (--format json):
+  One object:
+    reference  what was asked for
+    referrers  descriptors, as the registry lists them (image-spec): mediaType, digest, size, artifactType, annotations …";
 
 /// Moves container images between archives and registries.
 #[derive(Debug, Parser)]
@@ -89,6 +97,8 @@ pub(crate) enum Verb {
     Inspect(Look),
     Manifest(RawManifest),
     Config(RawConfig),
+    #[command(after_long_help = REFERRERS_JSON)]
+    Referrers(Referrers),
     /// Check that an archive is whole
     ///
     /// Reads all of it. Prints `ok`, or every fault found.
@@ -262,6 +272,25 @@ pub(crate) struct RawConfig {
     pub(crate) access: Access,
 }
 
+/// List what is said about an image: signatures, attestations, bills of materials
+///
+/// Prints a line for each: its digest, the type of artifact that it is, and the size of its manifest in bytes. Where the
+/// registry has no such list, what clients keep under the tag for that (`sha256-…`) is listed. It is the registry's word: what
+/// a signature is worth is for those to say who check it.
+#[derive(Args, Debug)]
+pub(crate) struct Referrers {
+    /// About what: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
+    #[arg(value_name = "REF")]
+    pub(crate) reference: Reference,
+    /// Only artifacts of this type
+    #[arg(long, value_name = "TYPE", value_parser = media_type)]
+    pub(crate) artifact_type: Option<MediaType>,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
 /// An archive to look at.
 #[derive(Args, Debug)]
 pub(crate) struct OfArchive {
@@ -334,6 +363,12 @@ pub(crate) struct FormatArg {
 pub(crate) enum Format {
     Text,
     Json,
+}
+
+fn media_type(text: &str) -> Result<MediaType, String> {
+    let media_type = MediaType::new(text);
+    let written = media_type.as_str().eq_ignore_ascii_case(text) && text.contains('/');
+    written.then_some(media_type).ok_or_else(|| "a media type such as application/spdx+json".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -9,6 +9,7 @@ mod inspect;
 mod output;
 mod progress;
 mod push;
+mod referrers;
 mod registry;
 mod serve;
 mod setup;
@@ -72,6 +73,7 @@ fn run(tug: Tug) -> Result<(), Trouble> {
             Verb::Inspect(what) => inspect::inspect(what, voice).await,
             Verb::Manifest(what) => inspect::manifest(what, voice).await,
             Verb::Config(what) => inspect::config(what, voice).await,
+            Verb::Referrers(what) => referrers::referrers(what, voice).await,
             Verb::Validate(what) => archive::validate(what, voice).await,
             Verb::Serve(what) => serve::serve(what).await,
             Verb::Demo(what) => demo::demo(what, voice).await,
