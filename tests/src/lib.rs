@@ -5,6 +5,7 @@
 pub mod copies;
 pub mod docker_registry;
 pub mod images;
+pub mod keeping;
 pub mod referrers;
 pub mod runtimes;
 pub mod scenario;

@@ -1,13 +1,15 @@
 //! `GET /v2/<name>/referrers/<digest>` (end-12): which manifests say something about another.
 
-use http::header::{ACCEPT, HeaderValue};
+use http::header::{ACCEPT, ETAG, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use http::{Method, StatusCode, Uri};
 
 use crate::endpoint::token::encode;
-use crate::endpoint::{Ask, Reply, repository_url};
+use crate::endpoint::{Ask, Replay, Reply, manifest, repository_url};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::spec::{ApiError, Descriptor, Digest, ErrorCode, Manifest, MediaType, Origin, RepositoryName, ScopeSet};
+use crate::spec::{
+    ApiError, Descriptor, Digest, ErrorCode, Manifest, MediaType, Origin, RepositoryName, ScopeSet, TagOrDigest,
+};
 
 pub(crate) fn first(
     origin: &Origin,
@@ -76,6 +78,46 @@ pub(crate) fn listed_under_tag<'a>(list: &'a Manifest, subject: &Digest) -> Opti
     list.index().filter(|_| !is_subject).map(|index| &index.manifests[..])
 }
 
+/// What a `PUT` of a list is to replace: registries that understand it refuse to replace anything else.
+#[derive(Debug)]
+pub(crate) enum Over {
+    /// No list so far.
+    Nothing,
+    /// The one with this `ETag`.
+    This(HeaderValue),
+    /// Whatever there is.
+    Anything,
+}
+
+impl Over {
+    /// What was read.
+    pub(crate) fn read_from(reply: &Reply) -> Self {
+        match reply.headers.get(ETAG) {
+            _ if reply.status == StatusCode::NOT_FOUND => Self::Nothing,
+            // A weak one (a front end has changed the encoding) never matches.
+            Some(etag) if etag.as_bytes().starts_with(b"\"") => Self::This(etag.clone()),
+            _ => Self::Anything,
+        }
+    }
+}
+
+/// `PUT` of a list under its tag. Not to be sent again blindly: somebody else's may have come in between.
+pub(crate) fn put(
+    origin: &Origin,
+    repository: &RepositoryName,
+    tag: &TagOrDigest,
+    list: &Manifest,
+    over: &Over,
+    limits: &Limits,
+) -> Ask {
+    let ask = manifest::put(origin, repository, tag, list, limits).replay(Replay::OwnerAsksFirst);
+    match over {
+        Over::Nothing => ask.header(IF_NONE_MATCH, HeaderValue::from_static("*")),
+        Over::This(etag) => ask.header(IF_MATCH, etag.clone()),
+        Over::Anything => ask,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +156,23 @@ mod tests {
             assert!(matches!(read(status, ""), Ok(Listed::Not)), "{status}");
         }
         assert!(read(400, "").is_err());
+    }
+
+    #[test]
+    fn a_list_replaces_what_was_read() {
+        let list = Manifest::parse(br#"{"schemaVersion":2,"manifests":[]}"#.to_vec().into(), None, None).unwrap();
+        let (name, tag) = ("n".parse().unwrap(), TagOrDigest::Tag("sha256-0".parse().unwrap()));
+        let line = |status, etag: &str| {
+            let headers = [("etag", etag)];
+            let reply = golden::reply(status, &headers[..usize::from(!etag.is_empty())], "");
+            let over = Over::read_from(&reply);
+            let text = golden::text(&put(&golden::origin(), &name, &tag, &list, &over, &Limits::default()));
+            assert!(text.starts_with("PUT https://r.example/v2/n/manifests/sha256-0\n"), "{text}");
+            text.lines().find(|line| line.starts_with("if-")).map(str::to_owned)
+        };
+        assert_eq!(line(404, "").as_deref(), Some("if-none-match: *"));
+        assert_eq!(line(200, "\"x\"").as_deref(), Some("if-match: \"x\""));
+        assert_eq!((line(200, ""), line(200, "W/\"x\"")), (None, None));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub use media_type::{ACCEPT_MANIFESTS, Kind, MediaType};
 pub use origin::{LocationError, Origin, redacted, resolve, same_origin};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
+pub(crate) use referrer::relist;
 pub use repository::{Registry, Repository, RepositoryName, Tag, TagOrDigest};
 pub use retry_after::retry_after;
 pub use scope::{Scope, ScopeSet};

@@ -1,7 +1,11 @@
 //! Manifests that say something about another one, their subject: how they stand in a list, and the tag of that list where a
 //! registry has no other (distribution-spec, "Listing Referrers" and "Referrers Tag Schema").
 
-use crate::spec::{Descriptor, Digest, Manifest, Tag};
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::spec::{Descriptor, Digest, Index, Manifest, ManifestError, Tag};
 
 /// The longest algorithm and the longest hash in a tag, in characters.
 const LONGEST: (usize, usize) = (32, 64);
@@ -53,12 +57,49 @@ impl Tag {
     }
 }
 
+/// A list with some entries more, where they are not on it yet, and without others. `None`: that changes nothing.
+///
+/// Others write on it, too: whatever they have said about their entries stays, also what is not known here.
+///
+/// # Errors
+/// When the result can't be read again.
+pub(crate) fn relist(
+    list: Option<&Manifest>,
+    add: &[Descriptor],
+    remove: &[Digest],
+) -> Result<Option<Manifest>, ManifestError> {
+    let json = |why: serde_json::Error| ManifestError::Json(why.to_string());
+    let Some(list) = list else {
+        let manifests = add.to_vec();
+        let index =
+            Index { media_type: None, artifact_type: None, manifests, subject: None, annotations: BTreeMap::new() };
+        return Ok((!add.is_empty()).then(|| index.to_manifest()));
+    };
+    let mut document: Value = serde_json::from_slice(list.bytes()).map_err(json)?;
+    let mut entries = match document.get_mut("manifests").map(Value::take) {
+        Some(Value::Array(entries)) => entries,
+        _ => Vec::new(),
+    };
+    let before = entries.len();
+    let names = |entry: &Value, digest: &Digest| entry.get("digest").and_then(Value::as_str) == Some(digest.as_str());
+    entries.retain(|entry| !remove.iter().any(|digest| names(entry, digest)));
+    let fewer = entries.len() < before;
+    let more: Vec<_> = add.iter().filter(|one| !entries.iter().any(|entry| names(entry, &one.digest))).collect();
+    if more.is_empty() && !fewer {
+        return Ok(None);
+    }
+    for one in more {
+        entries.push(serde_json::to_value(one).map_err(json)?);
+    }
+    document["manifests"] = Value::Array(entries);
+    let bytes = serde_json::to_vec(&document).map_err(json)?;
+    Manifest::parse(bytes.into(), Some(list.media_type().as_str()), None).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::spec::{ImageManifest, Index, MediaType};
+    use crate::spec::{ImageManifest, MediaType};
 
     #[test]
     fn tags() {
@@ -105,5 +146,43 @@ mod tests {
         let listed = index.to_manifest().referrer();
         assert_eq!((listed.artifact_type, listed.annotations), (None, image.annotations));
         assert_eq!(index.to_manifest().subject(), Some(&about));
+    }
+
+    #[test]
+    fn lists_are_added_to_and_taken_from() {
+        let entry = |text: &[u8]| Descriptor::new(MediaType::OCI_MANIFEST, Digest::of(text), 1);
+        let names = |list: &Manifest| -> Vec<Digest> {
+            list.index().unwrap().manifests.iter().map(|entry| entry.digest.clone()).collect()
+        };
+        let (a, b) = (entry(b"a"), entry(b"b"));
+        assert_eq!(relist(None, &[], std::slice::from_ref(&a.digest)).unwrap(), None);
+        let list = relist(None, std::slice::from_ref(&a), &[]).unwrap().unwrap();
+        assert_eq!((names(&list), list.media_type()), (vec![a.digest.clone()], &MediaType::OCI_INDEX));
+        assert_eq!(relist(Some(&list), std::slice::from_ref(&a), &[]).unwrap(), None, "it is there already");
+        let list = relist(Some(&list), &[a.clone(), b.clone()], &[]).unwrap().unwrap();
+        assert_eq!(names(&list), [a.digest.clone(), b.digest.clone()]);
+        let list = relist(Some(&list), &[], std::slice::from_ref(&a.digest)).unwrap().unwrap();
+        assert_eq!(names(&list), std::slice::from_ref(&b.digest));
+        assert_eq!(relist(Some(&list), &[], &[a.digest]).unwrap(), None, "it is gone already");
+        let list = relist(Some(&list), &[], &[b.digest]).unwrap().unwrap();
+        assert_eq!(names(&list), [], "an empty list is one, too");
+    }
+
+    #[test]
+    fn what_others_have_written_stays() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","x-list":[1.5],
+            "manifests":[{{"mediaType":"application/vnd.example","digest":"{a}","size":9,"x-entry":{{"y":null}}}}]}}"#
+        );
+        let list = Manifest::parse(text.into_bytes().into(), None, None).unwrap();
+        let more = relist(Some(&list), &[Descriptor::new(MediaType::OCI_MANIFEST, b, 1)], &[]).unwrap().unwrap();
+        let json: Value = serde_json::from_slice(more.bytes()).unwrap();
+        assert_eq!((&json["x-list"][0], &json["manifests"][0]["x-entry"]["y"]), (&1.5.into(), &Value::Null));
+        assert_eq!(more.index().unwrap().manifests.len(), 2);
+        let none = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":null}}"#, MediaType::OCI_INDEX);
+        let none = Manifest::parse(none.into_bytes().into(), None, None).unwrap();
+        let one = Descriptor::new(MediaType::OCI_MANIFEST, a, 1);
+        assert_eq!(relist(Some(&none), &[one], &[]).unwrap().unwrap().index().unwrap().manifests.len(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Deleting: a manifest, a tag, all of a repository.
 //!
 //! ```text
-//!   DeleteManifest    Resolve ─▶ Remove its digest
+//!   DeleteManifest    Resolve ─▶ Remove its digest ─▶ Relist without it, if it refers to another
 //!   Untag             HEAD ─▶ Remove the tag
 //!   DeleteRepository  ListTags ─▶ Fleet<Resolve>, and again for what indexes name ─▶ Fleet<Remove>, indexes first
 //! ```

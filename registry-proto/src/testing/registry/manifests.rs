@@ -1,7 +1,7 @@
 //! `/v2/<name>/manifests/<reference>`.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, LOCATION};
+use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use http::{Method, StatusCode};
 use serde_json::Value;
 
@@ -80,6 +80,9 @@ impl Registry {
             let status = if strict { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
             return Err(Refusal::from(Code::MANIFEST_INVALID).status(status).detail("http: request body too large"));
         }
+        if self.profile.conditional_put && !self.may_replace(call, name, reference) {
+            return Err(Refusal::text(StatusCode::PRECONDITION_FAILED, "412 Precondition Failed\n"));
+        }
         let content_type = call.header(&CONTENT_TYPE);
         let media_type = MediaType::new(content_type.unwrap_or_default());
         if self.profile.refused_media_types.contains(&media_type) {
@@ -130,6 +133,17 @@ impl Registry {
             reply = reply.with(HeaderName::from_static("oci-tag"), tag.as_str());
         }
         Ok(reply)
+    }
+
+    /// Whether what is there is what the client says that it replaces.
+    fn may_replace(&self, call: &Call<'_>, name: &RepositoryName, reference: &TagOrDigest) -> bool {
+        let repository = self.repositories.get(name.as_str());
+        let there = repository.and_then(|repository| match reference {
+            TagOrDigest::Tag(tag) => repository.tags.get(tag.as_str()),
+            TagOrDigest::Digest(digest) => repository.manifests.get_key_value(digest).map(|(digest, _)| digest),
+        });
+        let is = |told: &str| there.is_some_and(|there| told == "*" || told == format!("\"{there}\""));
+        call.header(&IF_MATCH).is_none_or(is) && !call.header(&IF_NONE_MATCH).is_some_and(is)
     }
 
     fn delete_manifest(&mut self, name: &RepositoryName, reference: &TagOrDigest) -> Outcome {

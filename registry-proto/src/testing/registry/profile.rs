@@ -240,6 +240,8 @@ pub struct Profile {
     pub refused_media_types: Vec<MediaType>,
     /// Larger manifests are refused.
     pub max_manifest: usize,
+    /// Whether `If-Match` and `If-None-Match` are looked at when a manifest is put: 412 if the tag leads elsewhere.
+    pub conditional_put: bool,
     /// Whether pushing to a repository creates it; if not, it has to be
     /// [created](super::Registry::create_repository) before.
     pub creates_repositories: bool,
@@ -298,6 +300,7 @@ impl Profile {
             range_max: None,
             refused_media_types: Vec::new(),
             max_manifest: 4 << 20,
+            conditional_put: false,
             creates_repositories: true,
             converts_to_schema1: false,
         }
@@ -310,6 +313,7 @@ impl Profile {
             location: LocationStyle::Path,
             range_on_416: true,
             strict: true,
+            conditional_put: true,
             delete: Support::Yes,
             referrers: Referrers::Listed,
             ..Self::distribution_3()
