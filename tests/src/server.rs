@@ -55,11 +55,13 @@ pub struct Answer {
     then: Then,
 }
 
+type Edit = Box<dyn FnOnce(&mut http::Response<Bytes>) + Send>;
+
 enum Reply {
     /// The registry's, which hears of a cut if it didn't get all of the body.
     Registry,
     /// The registry's, changed.
-    Edited(Box<dyn FnOnce(&mut http::Response<Bytes>) + Send>),
+    Edited(Edit),
     /// None, though the registry has taken the request.
     Lost,
     /// These bytes and nothing else.

@@ -1,6 +1,7 @@
 //! Values of the protocol, parsed once: a value that exists is well-formed.
 
 mod challenge;
+mod content_range;
 mod descriptor;
 mod digest;
 mod error_body;
@@ -18,6 +19,7 @@ mod strict_json;
 mod upload_range;
 
 pub use challenge::Challenge;
+pub use content_range::ContentRange;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError};
 pub use error_body::{ApiError, ErrorCode, parse_error_body};
