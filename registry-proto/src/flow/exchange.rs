@@ -119,7 +119,7 @@ impl Exchange {
         let reply = match outcome {
             Outcome::Replied { head, .. } => Ok(head.status),
             Outcome::Failed { why, .. } => Err(why.clone()),
-            Outcome::Indexed(_) | Outcome::Hashed(_) => unreachable!("tickets are typed: an exchange gets a reply"),
+            _ => unreachable!("tickets are typed: an exchange gets a reply"),
         };
         self.notes.push_back(Event::Asked { request, reply, took: cx.now.since(self.asked_at) });
     }
@@ -161,7 +161,7 @@ impl Exchange {
         cx.session.pace.occupy(&target, job);
         self.asked_at = now;
         self.state = State::Sent { job, with };
-        Step::Run(Job::Exchange(ticket, with_agent(request, cx), self.ask.plan, timeouts(cx)))
+        Step::Run(Job::Exchange(ticket, with_agent(request, cx), self.ask.plan.clone(), timeouts(cx)))
     }
 
     fn authorisation(&self, cx: &mut Context<'_>) -> Result<Authorisation, Error> {
@@ -234,7 +234,7 @@ impl Exchange {
                 let error = Error::Transport { asked, last: why, tries: self.tries + 1 };
                 (None, State::Settled(Box::new(Err(error))))
             }
-            Outcome::Indexed(_) | Outcome::Hashed(_) => unreachable!("tickets are typed: an exchange gets a reply"),
+            _ => unreachable!("tickets are typed: an exchange gets a reply"),
         };
         cx.session.tokens.fetched(key, token, cx.now);
         cx.session.moved();
@@ -519,7 +519,7 @@ impl Flow for Exchange {
                     self.replied(cx, with, reply)
                 }
                 Outcome::Failed { why, sent } => self.failed(cx, why, sent),
-                Outcome::Indexed(_) | Outcome::Hashed(_) => unreachable!("tickets are typed: an exchange gets a reply"),
+                _ => unreachable!("tickets are typed: an exchange gets a reply"),
             },
             other => other,
         };

@@ -46,7 +46,9 @@ use crate::endpoint::{Reply, blob};
 use crate::error::{Asked, Error};
 use crate::event::{BlobId, Event};
 use crate::flow::{Answer, Context, Exchange, Flow, Lost, Step, ready, unreachable_loss};
-use crate::job::{BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, Meter, Outcome, Payload};
+use crate::job::{
+    BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, LocalJob, Meter, Outcome, Payload,
+};
 use crate::session::{Learned, UploadPolicy};
 use crate::spec::{AckedOffset, Digest, ErrorCode, Origin, Repository, RepositoryName};
 use crate::time::Time;
@@ -712,7 +714,7 @@ impl Upload {
                 let gap = FileRange::new(path.clone(), range.start + at..range.start + acked, self.blob_part(at));
                 let ticket = cx.ticket();
                 self.state = State::CatchingUp(ticket.id());
-                Some(Job::Hash(ticket, gap))
+                Some(Job::Local(LocalJob::hash(ticket, gap)))
             }
         }
     }
@@ -729,9 +731,7 @@ impl Upload {
                 self.next(cx)
             }
             Outcome::Failed { why, .. } => self.fail(cx, Error::Local(why)),
-            Outcome::Replied { .. } | Outcome::Indexed(_) => {
-                unreachable!("tickets are typed: a hash job gets a digester")
-            }
+            _ => unreachable!("tickets are typed: a hash job gets a digester"),
         }
     }
 }
