@@ -10,8 +10,9 @@ use crate::spec::{Descriptor, Digest, MediaType, Repository, TagOrDigest};
 
 /// Something worth telling, in the order in which it happened.
 ///
-/// For each blob: `Queued`, then one of `Exists`, `Mounted` or `Sending` … `Sent`, with `Sent` never going back, however
-/// often bytes had to be sent again.
+/// For each blob that is pushed or copied: `Queued`, then one of `Exists`, `Mounted` or `Sending` … `Sent`, with `Sent` never
+/// going back, however often bytes had to be sent again. For each that is pulled: `Queued`, then `Kept` or `Fetching` and
+/// `Fetched`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -53,6 +54,29 @@ pub enum Event {
         blob: BlobId,
         /// Bytes confirmed.
         sent: u64,
+    },
+    /// A blob is being fetched. Read the meter whenever you draw progress.
+    Fetching {
+        /// Where from.
+        repository: Repository,
+        /// Which blob.
+        blob: BlobId,
+        /// How far it has come, live.
+        meter: Meter,
+    },
+    /// A blob is here, and verified.
+    Fetched {
+        /// Where from.
+        repository: Repository,
+        /// Which blob.
+        blob: BlobId,
+    },
+    /// A blob was here already, and is right; nothing was fetched.
+    Kept {
+        /// Where it would have come from.
+        repository: Repository,
+        /// Which blob.
+        blob: BlobId,
     },
     /// A manifest was put.
     ManifestPut {

@@ -1,7 +1,7 @@
 //! Reply bodies: where they go and how much of them is taken.
 
 use std::fmt;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use http::StatusCode;
 use http::header::CONTENT_RANGE;
 
 use crate::digester::Digester;
-use crate::job::{Failure, FailureKind, Meter};
-use crate::spec::ContentRange;
+use crate::job::{BlobPart, Failure, FailureKind, FileRange, Meter};
+use crate::spec::{ContentRange, Digest};
 
 /// Which [`Sink`] a reply's body goes to, decided by its head alone. Pure data that travels with the job, so that a
 /// driver neither looks at a status nor asks the flow in the middle of an exchange.
@@ -82,6 +82,48 @@ impl Plan {
 }
 
 impl FilePlace {
+    /// The place of a whole blob, of which nothing is there yet.
+    pub(crate) fn new(path: Arc<Path>, start: u64, size: u64, digester: Digester) -> Self {
+        Self { path, start, size, digester, meter: Meter::default() }
+    }
+
+    /// How much of the blob is there.
+    pub(crate) const fn has(&self) -> u64 {
+        self.digester.at()
+    }
+
+    /// The blob's size.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How far it has come, live.
+    pub(crate) const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// What has seen all that is there.
+    pub(crate) const fn digester(&self) -> &Digester {
+        &self.digester
+    }
+
+    /// What is there is another amount: what a digester has seen of it.
+    pub(crate) fn holds(&mut self, digester: Digester) {
+        self.meter.raise(digester.at());
+        self.digester = digester;
+    }
+
+    /// The place as a range to read.
+    pub(crate) fn to_range(&self, expected: Digest) -> FileRange {
+        let range = self.start..self.start + self.size;
+        let (size, digester, meter) = (self.size, self.digester.clone(), self.meter.clone());
+        FileRange::new(Arc::clone(&self.path), range, BlobPart { offset: 0, size, expected, digester, meter })
+    }
+
+    fn unwritten(&self, why: &io::Error) -> Failure {
+        Failure::new(FailureKind::Target, format_args!("{}: {why}", self.path.display()))
+    }
+
     /// Where in the blob a reply's body starts, if it can be used: at the front (a registry that takes no notice of `Range`),
     /// or at the first byte that is missing or before.
     fn offset(&self, head: &http::response::Parts) -> Option<u64> {
@@ -138,10 +180,12 @@ pub enum Received {
 }
 
 impl Received {
-    pub(crate) fn into_bytes(self) -> Bytes {
+    /// What is in memory, and the digester of what is in a file.
+    pub(crate) fn into_parts(self) -> (Bytes, Option<Digester>) {
         match self {
-            Self::Discarded | Self::Filed(_) => Bytes::new(),
-            Self::Collected(bytes) => bytes,
+            Self::Discarded => (Bytes::new(), None),
+            Self::Collected(bytes) => (bytes, None),
+            Self::Filed(digester) => (Bytes::new(), Some(digester)),
         }
     }
 }
@@ -198,9 +242,10 @@ impl Filing {
     /// Starts writing to the opened file.
     ///
     /// # Errors
-    /// [`FailureKind::Source`] when the file can't be positioned.
+    /// [`FailureKind::Target`] when the file can't be positioned.
     pub fn write_to<W: Write + Seek>(self, mut file: W) -> Result<Writing<W>, Failure> {
-        file.seek(SeekFrom::Start(self.place.start + self.place.digester.at()))?;
+        let to = self.place.start + self.place.digester.at();
+        file.seek(SeekFrom::Start(to)).map_err(|why| self.place.unwritten(&why))?;
         Ok(Writing { file, place: self.place, offset: self.offset })
     }
 }
@@ -216,7 +261,7 @@ impl<W: Write> Writing<W> {
     /// Writes the next bytes of the body, past those that the file has already.
     ///
     /// # Errors
-    /// [`FailureKind::TooLarge`] when there are more than the blob has, [`FailureKind::Source`] when the file can't be
+    /// [`FailureKind::TooLarge`] when there are more than the blob has, [`FailureKind::Target`] when the file can't be
     /// written.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let end = self.offset.saturating_add(bytes.len() as u64);
@@ -226,7 +271,7 @@ impl<W: Write> Writing<W> {
         }
         let known = usize::try_from(self.place.digester.at().saturating_sub(self.offset)).unwrap_or(usize::MAX);
         let fresh = &bytes[known.min(bytes.len())..];
-        self.file.write_all(fresh)?;
+        self.file.write_all(fresh).map_err(|why| self.place.unwritten(&why))?;
         self.place.digester.feed(self.offset, bytes).map_err(|gap| Failure::new(FailureKind::Panicked, gap))?;
         self.offset = end;
         self.place.meter.raise(end);

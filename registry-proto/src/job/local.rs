@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::archive::{Archive, Disk, Limits, Opened};
+use crate::digester::Digester;
 use crate::job::{Completion, Failure, FailureKind, FileRange, JobId, Ticket, kind};
 
 /// How much of a file is looked at at a time.
@@ -50,16 +51,27 @@ pub struct LocalJob {
 enum Task {
     Index(Ticket<kind::Index>, Arc<Path>, Limits),
     Hash(Ticket<kind::Hash>, FileRange),
-    Survey(Ticket<kind::Hash>, FileRange),
+    Survey(Ticket<kind::Hash>, FileRange, Alone),
     Lay(Ticket<kind::Lay>, Blueprint),
     Read(Ticket<kind::Read>, Arc<Path>, usize),
     Publish(Ticket<kind::Publish>, Arc<Path>, Arc<Path>),
+}
+
+/// Whether a blob is all that is in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alone {
+    /// Yes: a file of another length is another file.
+    Yes,
+    /// No, it is somewhere in it.
+    No,
 }
 
 /// A file with holes: its length, and what is known of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Blueprint {
     pub(crate) path: Arc<Path>,
+    /// The name that it will get. There must be no folder of that name, which is better known now than in the end.
+    pub(crate) becomes: Arc<Path>,
     pub(crate) length: u64,
     /// Where which bytes go, in ascending order, without overlap.
     pub(crate) pieces: Vec<(u64, Bytes)>,
@@ -76,9 +88,10 @@ impl LocalJob {
         Self { id: ticket.id(), task: Task::Hash(ticket, range) }
     }
 
-    /// Finds out how much of a blob an interrupted transfer left in a range, and reads that into its digester.
-    pub(crate) fn survey(ticket: Ticket<kind::Hash>, range: FileRange) -> Self {
-        Self { id: ticket.id(), task: Task::Survey(ticket, range) }
+    /// Finds out how much of a blob an interrupted transfer left in a range, and reads that into its digester: nothing if
+    /// there is no such file.
+    pub(crate) fn survey(ticket: Ticket<kind::Hash>, range: FileRange, alone: Alone) -> Self {
+        Self { id: ticket.id(), task: Task::Survey(ticket, range, alone) }
     }
 
     /// Lays a file out, or finds it laid out by an interrupted run.
@@ -112,7 +125,7 @@ impl LocalJob {
                 Ok(digester) => ticket.hashed(digester),
                 Err(why) => ticket.failed(why),
             },
-            Task::Survey(ticket, range) => match caught(|| open(storage, &range)?.survey(&mut vec![0; BUFFER])) {
+            Task::Survey(ticket, range, alone) => match caught(|| survey(storage, range, alone)) {
                 Ok(digester) => ticket.hashed(digester),
                 Err(why) => ticket.failed(why),
             },
@@ -125,9 +138,7 @@ impl LocalJob {
                 Err(why) => ticket.failed(why),
             },
             Task::Publish(ticket, from, to) => {
-                let publish =
-                    || storage.publish(&from, &to).map_err(|why| failed("giving its final name to", &to, &why));
-                match caught(publish) {
+                match caught(|| storage.publish(&from, &to).map_err(|why| unwritten(&to, &why))) {
                     Ok(()) => ticket.published(),
                     Err(why) => ticket.failed(why),
                 }
@@ -141,15 +152,33 @@ fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Failure::new(FailureKind::Panicked, "this is a bug")))
 }
 
-fn failed(doing: &str, path: &Path, why: &io::Error) -> Failure {
-    Failure::new(FailureKind::Source, format_args!("{doing} {}: {why}", path.display()))
+fn unread(path: &Path, why: &io::Error) -> Failure {
+    Failure::new(FailureKind::Source, format_args!("{}: {why}", path.display()))
+}
+
+fn unwritten(path: &Path, why: &io::Error) -> Failure {
+    Failure::new(FailureKind::Target, format_args!("{}: {why}", path.display()))
+}
+
+fn is_nothing(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn open<S: Storage>(storage: &S, range: &FileRange) -> Result<crate::job::Outgoing<S::File>, Failure> {
     let path = range.path();
-    match storage.open(path).map_err(|why| failed("opening", path, &why))? {
+    match storage.open(path).map_err(|why| unread(path, &why))? {
         Opened::File { file, .. } => range.clone().read_from(file),
-        Opened::Folder => Err(failed("opening", path, &io::ErrorKind::IsADirectory.into())),
+        Opened::Folder => Err(unread(path, &io::ErrorKind::IsADirectory.into())),
+    }
+}
+
+fn survey<S: Storage>(storage: &S, range: FileRange, alone: Alone) -> Result<Digester, Failure> {
+    match storage.open(range.path()) {
+        Ok(Opened::File { size, .. }) if alone == Alone::Yes && size != range.len() => Ok(range.into_digester()),
+        Ok(Opened::File { file, .. }) => range.read_from(file)?.survey(&mut vec![0; BUFFER]),
+        Ok(Opened::Folder) => Err(unread(range.path(), &io::ErrorKind::IsADirectory.into())),
+        Err(why) if is_nothing(&why) => Ok(range.into_digester()),
+        Err(why) => Err(unread(range.path(), &why)),
     }
 }
 
@@ -157,16 +186,16 @@ fn read<S: Storage>(storage: &S, path: &Path, limit: usize) -> Result<Option<Byt
     match storage.open(path) {
         Ok(Opened::File { file, size }) if size <= limit as u64 => {
             let mut content = Vec::new();
-            file.take(limit as u64).read_to_end(&mut content).map_err(|why| failed("reading", path, &why))?;
+            file.take(limit as u64).read_to_end(&mut content).map_err(|why| unread(path, &why))?;
             Ok(Some(content.into()))
         }
         Ok(Opened::File { size, .. }) => {
             let what = format_args!("{} has {size} bytes, more than the {limit} expected", path.display()).to_string();
             Err(Failure::new(FailureKind::Source, what))
         }
-        Ok(Opened::Folder) => Err(failed("reading", path, &io::ErrorKind::IsADirectory.into())),
-        Err(why) if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(why) => Err(failed("reading", path, &why)),
+        Ok(Opened::Folder) => Err(unread(path, &io::ErrorKind::IsADirectory.into())),
+        Err(why) if is_nothing(&why) => Ok(None),
+        Err(why) => Err(unread(path, &why)),
     }
 }
 
@@ -181,7 +210,10 @@ pub(crate) enum Laid {
 
 impl Blueprint {
     fn lay<S: Storage>(&self, storage: &S) -> Result<Laid, Failure> {
-        let wrong = |why: io::Error| failed("writing", &self.path, &why);
+        let wrong = |why: io::Error| unwritten(&self.path, &why);
+        if let Ok(Opened::Folder) = storage.open(&self.becomes) {
+            return Err(unwritten(&self.becomes, &io::ErrorKind::IsADirectory.into()));
+        }
         let mut file = storage.open_out(&self.path).map_err(wrong)?;
         if self.is_laid(&mut file).map_err(wrong)? {
             return Ok(Laid::Resumed);

@@ -16,7 +16,7 @@ mod ticket;
 
 pub use failure::{Failure, FailureKind, Phase};
 pub use incoming::{Collecting, FilePlace, Filing, Incoming, More, Plan, Received, Sink, Writing};
-pub(crate) use local::{Blueprint, Laid};
+pub(crate) use local::{Alone, Blueprint, Laid};
 pub use local::{LocalJob, Storage};
 pub(crate) use outgoing::BlobPart;
 pub use outgoing::{FileRange, Meter, Outgoing};

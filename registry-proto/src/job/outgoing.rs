@@ -57,6 +57,10 @@ impl FileRange {
         self.len() == 0
     }
 
+    pub(crate) fn into_digester(self) -> Digester {
+        self.blob.digester
+    }
+
     /// Starts reading the range from its opened file.
     ///
     /// # Errors

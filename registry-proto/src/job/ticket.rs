@@ -93,8 +93,8 @@ impl Ticket<kind::Exchange> {
 
     /// No complete reply came. `moved`: see [`Ticket::replied`]; of a reply's body that went to a file, its digester as far
     /// as the file was written.
-    pub fn failed(self, why: Failure, sent: Option<Digester>) -> Completion {
-        Completion { id: self.id, outcome: Outcome::Failed { why, sent } }
+    pub fn failed(self, why: Failure, moved: Option<Digester>) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Failed { why, moved } }
     }
 }
 
@@ -159,7 +159,7 @@ impl Ticket<kind::Publish> {
 }
 
 fn failed(id: JobId, why: Failure) -> Completion {
-    Completion { id, outcome: Outcome::Failed { why, sent: None } }
+    Completion { id, outcome: Outcome::Failed { why, moved: None } }
 }
 
 /// The answer to a job, for [`Flow::handle`](crate::Flow::handle). Only a [`Ticket`] makes one.
@@ -185,5 +185,5 @@ pub(crate) enum Outcome {
     Laid(Laid),
     Content(Option<Bytes>),
     Published,
-    Failed { why: Failure, sent: Option<Digester> },
+    Failed { why: Failure, moved: Option<Digester> },
 }

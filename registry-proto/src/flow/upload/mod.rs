@@ -420,7 +420,7 @@ impl Upload {
             Ok(Answer::Lost(lost)) => return self.after_loss(cx, lost, part),
             Err(why) => return self.fail(cx, why),
         };
-        self.adopt(reply.sent.as_ref());
+        self.adopt(reply.moved.as_ref());
         if reply.status.is_success() {
             return if part.closes { self.after_commit(cx, &reply) } else { self.after_chunk(cx, &reply, part) };
         }
@@ -469,8 +469,8 @@ impl Upload {
     /// A request of which nobody knows how much arrived.
     fn after_loss(&mut self, cx: &mut Context<'_>, lost: Lost, part: Part) -> State {
         let limits = cx.session.config().limits;
-        let got = lost.sent.as_ref().map_or(0, |sent| sent.at().saturating_sub(part.at).min(part.length));
-        self.adopt(lost.sent.as_ref());
+        let got = lost.moved.as_ref().map_or(0, |sent| sent.at().saturating_sub(part.at).min(part.length));
+        self.adopt(lost.moved.as_ref());
         if part.length > 0 && !lost.why.sent_nothing() {
             self.learned(cx).cut(&limits, got, part.length);
         }
