@@ -9,8 +9,8 @@ use futures_rustls::rustls::{self, pki_types::CertificateDer};
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
     Copied, Copy, CopyOptions, DeleteManifest, Deleted, Destination, FetchConfig, FetchManifest, Flow, Inspect,
-    InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging, Preview, Previewed, Push, PushOptions,
-    Pushed, ReadArchive, Resolve, Retag, Verified, VerifyArchive,
+    InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging, Preview, Previewed, Pull, PullOptions,
+    Pulled, Push, PushOptions, Pushed, ReadArchive, Resolve, Retag, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Manifest, Platform, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
@@ -127,6 +127,17 @@ impl Client {
     /// As [`Client::push`].
     pub async fn preview(&self, archive: impl AsRef<Path>, to: Destination) -> Result<Previewed, Error> {
         self.run(Preview::new(archive.as_ref(), to, PushOptions::default())).await
+    }
+
+    /// Pulls an image into a tar that both `docker load` and OCI tools read; of an index, the image for this machine. The file is
+    /// there only when it is whole and verified; an interrupted pull goes on where it stopped. [`PullOptions`] and
+    /// [`run`](Client::run) can pull several images, other platforms, and into other formats.
+    ///
+    /// # Errors
+    /// [`Error::Integrity`] when the registry hands out other bytes than it should, [`Error::Local`] when the file can't be
+    /// written; any other on the way.
+    pub async fn pull(&self, reference: &Reference, out: impl AsRef<Path>) -> Result<Pulled, Error> {
+        self.run(Pull::new([reference.clone()], out, PullOptions::default())).await
     }
 
     /// Copies an image from one reference to another, in the same registry or another one, byte for byte and without a

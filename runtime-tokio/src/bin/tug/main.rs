@@ -8,6 +8,7 @@ mod image;
 mod inspect;
 mod output;
 mod progress;
+mod pull;
 mod push;
 mod registry;
 mod serve;
@@ -66,6 +67,7 @@ fn run(tug: Tug) -> Result<(), Trouble> {
     let done = runtime.block_on(async {
         match tug.verb {
             Verb::Push(what) => push::push(what, voice).await,
+            Verb::Pull(what) => pull::pull(what, voice).await,
             Verb::Copy(what) => copy::copy(what, voice).await,
             Verb::Ping(what) => registry::ping(what, voice).await,
             Verb::Digest(what) => inspect::digest(what, voice).await,
