@@ -66,6 +66,8 @@ impl File {
 
     fn start(&self, cx: &mut Context<'_>) -> (State, LocalJob) {
         match &self.what {
+            // An empty file and none at all look the same.
+            What::Blob(_, blob) if blob.size == 0 => self.lay(cx),
             What::Blob(_, blob) => {
                 // What has no known algorithm is refused by its download.
                 let algorithm = blob.digest.algorithm().unwrap_or(crate::spec::Algorithm::Sha256);
