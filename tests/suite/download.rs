@@ -132,7 +132,7 @@ fn pull(replies: &[Reply]) -> Ran {
 impl Ran {
     /// It ended well, and asked for the layer like this.
     #[track_caller]
-    fn is_right(self, ranges: &[&str]) {
+    fn ends_well(self, ranges: &[&str]) {
         self.result.unwrap();
         assert_eq!(self.ranges, ranges);
         let archive = Archive::read(&self.files, &Path::new(OUT).into(), &Limits::default()).unwrap();
@@ -143,7 +143,7 @@ impl Ran {
 
     /// It failed, said so, asked for the layer like this, and nothing has the archive's name.
     #[track_caller]
-    fn is_wrong(self, says: &str, ranges: &[&str]) -> Error {
+    fn fails(self, says: &str, ranges: &[&str]) -> Error {
         let why = self.result.unwrap_err();
         assert!(why.to_string().contains(says), "{why}");
         assert!(why.to_string().contains(&Digest::of(LAYER).to_string()), "it says which blob: {why}");
@@ -159,10 +159,10 @@ const REST: &str = "bytes=4-9";
 
 #[test]
 fn c48_goes_on_where_it_was_cut() {
-    pull(&[FIRST_FOUR, (206, &[("content-range", "bytes 4-9/10")], b"456789", Whole)]).is_right(&["", REST]);
-    pull(&[FIRST_FOUR, (206, &[("content-range", "bytes 4-9/*")], b"456789", Whole)]).is_right(&["", REST]);
+    pull(&[FIRST_FOUR, (206, &[("content-range", "bytes 4-9/10")], b"456789", Whole)]).ends_well(&["", REST]);
+    pull(&[FIRST_FOUR, (206, &[("content-range", "bytes 4-9/*")], b"456789", Whole)]).ends_well(&["", REST]);
     let again = (206, &[("content-range", "bytes 4-9/10")] as &[_], b"45" as &[u8], Cut);
-    pull(&[FIRST_FOUR, again, (206, &[("content-range", "bytes 6-9/10")], b"6789", Whole)]).is_right(&[
+    pull(&[FIRST_FOUR, again, (206, &[("content-range", "bytes 6-9/10")], b"6789", Whole)]).ends_well(&[
         "",
         REST,
         "bytes=6-9",
@@ -172,81 +172,80 @@ fn c48_goes_on_where_it_was_cut() {
 #[test]
 fn c49_what_may_come_instead_of_the_rest() {
     // All of it: what is there is skipped.
-    pull(&[FIRST_FOUR, ALL]).is_right(&["", REST]);
+    pull(&[FIRST_FOUR, ALL]).ends_well(&["", REST]);
     // From before: likewise.
-    pull(&[FIRST_FOUR, (206, &[("content-range", "bytes 2-9/10")], b"23456789", Whole)]).is_right(&["", REST]);
+    pull(&[FIRST_FOUR, (206, &[("content-range", "bytes 2-9/10")], b"23456789", Whole)]).ends_well(&["", REST]);
     // Less: the rest of the rest.
     let less = (206, &[("content-range", "bytes 4-6/10")] as &[_], b"456" as &[u8], Whole);
-    pull(&[FIRST_FOUR, less, (206, &[("content-range", "bytes 7-9/10")], b"789", Whole)]).is_right(&[
+    pull(&[FIRST_FOUR, less, (206, &[("content-range", "bytes 7-9/10")], b"789", Whole)]).ends_well(&[
         "",
         REST,
         "bytes=7-9",
     ]);
     // From behind it, or nothing of it: from the beginning.
-    pull(&[FIRST_FOUR, (206, &[("content-range", "bytes 6-9/10")], b"6789", Whole), ALL]).is_right(&["", REST, ""]);
-    pull(&[FIRST_FOUR, (416, &[("content-range", "bytes */10")], b"", Whole), ALL]).is_right(&["", REST, ""]);
+    pull(&[FIRST_FOUR, (206, &[("content-range", "bytes 6-9/10")], b"6789", Whole), ALL]).ends_well(&["", REST, ""]);
+    pull(&[FIRST_FOUR, (416, &[("content-range", "bytes */10")], b"", Whole), ALL]).ends_well(&["", REST, ""]);
     // Of something else.
     let other = (206, &[("content-range", "bytes 4-9/11")] as &[_], b"456789" as &[u8], Whole);
-    pull(&[FIRST_FOUR, other]).is_wrong("has 11 bytes of a blob of 10", &["", REST]);
+    pull(&[FIRST_FOUR, other]).fails("has 11 bytes of a blob of 10", &["", REST]);
     let multipart = (206, &[("content-type", "multipart/byteranges; boundary=x")] as &[_], b"--x" as &[u8], Whole);
-    pull(&[FIRST_FOUR, multipart]).is_wrong("without a usable Content-Range", &["", REST]);
+    pull(&[FIRST_FOUR, multipart]).fails("without a usable Content-Range", &["", REST]);
 }
 
 #[test]
 fn c49_cut_after_the_last_byte_it_is_whole() {
-    pull(&[(200, &[], LAYER, Cut)]).is_right(&[""]);
+    pull(&[(200, &[], LAYER, Cut)]).ends_well(&[""]);
 }
 
 #[test]
 fn c50_ranges_have_both_ends() {
     // (Each range above has; a registry that refuses those as well is asked for everything.)
     pull(&[FIRST_FOUR, (416, &[], b"", Whole), FIRST_FOUR, (416, &[], b"", Whole), FIRST_FOUR, (416, &[], b"", Whole)])
-        .is_wrong("asked for bytes 4-9", &["", REST, "", REST, "", REST]);
+        .fails("asked for bytes 4-9", &["", REST, "", REST, "", REST]);
 }
 
 #[test]
 fn c51_what_is_longer_is_not_taken() {
-    pull(&[(200, &[], b"0123456789 and more", Whole)]).is_wrong("more than the 10 bytes", &[""]);
+    pull(&[(200, &[], b"0123456789 and more", Whole)]).fails("more than the 10 bytes", &[""]);
     // Nor what is shorter, though it came whole.
-    pull(&[(200, &[], b"012345678", Whole)]).is_wrong("handed out 9 bytes of a blob of 10", &[""]);
+    pull(&[(200, &[], b"012345678", Whole)]).fails("handed out 9 bytes of a blob of 10", &[""]);
 }
 
 #[test]
 fn c52_content_is_never_decoded() {
     let gzip = (200, &[("content-encoding", "gzip")] as &[_], b"0123456?89" as &[u8], Whole);
-    pull(&[gzip]).is_wrong("came encoded (gzip)", &[""]);
+    pull(&[gzip]).fails("came encoded (gzip)", &[""]);
     // Said, but not done (GitLab behind some caches).
-    pull(&[(200, &[("content-encoding", "gzip")], LAYER, Whole)]).is_right(&[""]);
+    pull(&[(200, &[("content-encoding", "gzip")], LAYER, Whole)]).ends_well(&[""]);
 }
 
 #[test]
 fn c53_a_stall_is_a_cut_and_not_for_ever() {
     pull(&[(200, &[], b"0123", Stalled), (206, &[("content-range", "bytes 4-9/10")], b"456789", Whole)])
-        .is_right(&["", REST]);
+        .ends_well(&["", REST]);
     let tries = Config::default().retries as usize + 1;
-    let why = pull(&[(200, &[], b"", Stalled)]).is_wrong("stalled", &vec![""; tries]);
+    let why = pull(&[(200, &[], b"", Stalled)]).fails("stalled", &vec![""; tries]);
     assert!(why.is_transient());
 }
 
 #[test]
 fn c55_a_layer_that_is_gone() {
-    pull(&[(404, &[], br#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#, Whole)]).is_wrong("it is not there", &[""]);
+    pull(&[(404, &[], br#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#, Whole)]).fails("it is not there", &[""]);
 }
 
 #[test]
 fn wrong_bytes_never_get_the_name() {
-    let why = pull(&[(200, &[], b"0123456780", Whole)]).is_wrong("do not use it", &[""]);
+    let why = pull(&[(200, &[], b"0123456780", Whole)]).fails("do not use it", &[""]);
     assert!(matches!(why, Error::Integrity { .. }));
     // Of several pieces nobody knows which was wrong: once more from the beginning.
     let rest = (206, &[("content-range", "bytes 4-9/10")] as &[_], b"456789" as &[u8], Whole);
-    pull(&[(200, &[], b"0120", Cut), rest, ALL]).is_right(&["", REST, ""]);
-    pull(&[(200, &[], b"0120", Cut), rest, (200, &[], b"0123456780", Whole)])
-        .is_wrong("do not use it", &["", REST, ""]);
+    pull(&[(200, &[], b"0120", Cut), rest, ALL]).ends_well(&["", REST, ""]);
+    pull(&[(200, &[], b"0120", Cut), rest, (200, &[], b"0123456780", Whole)]).fails("do not use it", &["", REST, ""]);
 }
 
 #[test]
 fn what_is_no_blob() {
-    pull(&[(200, &[("content-type", "text/html")], b"<html>log in</html>", Whole)]).is_wrong("more than the 10", &[""]);
-    pull(&[(500, &[], b"oops", Whole), ALL]).is_right(&["", ""]);
-    pull(&[(403, &[], b"", Whole)]).is_wrong("403", &[""]);
+    pull(&[(200, &[("content-type", "text/html")], b"<html>log in</html>", Whole)]).fails("more than the 10", &[""]);
+    pull(&[(500, &[], b"oops", Whole), ALL]).ends_well(&["", ""]);
+    pull(&[(403, &[], b"", Whole)]).fails("403", &[""]);
 }

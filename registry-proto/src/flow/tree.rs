@@ -170,7 +170,7 @@ fn blobs(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
     let image = manifest.image().into_iter().flat_map(|image| image.blobs());
     let index = manifest.index().into_iter().flat_map(|index| &index.manifests);
     let index = index.filter(|child| !is_manifest(child));
-    image.chain(index).filter(|blob| !(blob.media_type.is_foreign_layer() && !blob.urls.is_empty()))
+    image.chain(index).filter(|blob| !blob.media_type.is_foreign_layer() || blob.urls.is_empty())
 }
 
 /// As deep as indexes are nested, which is not much.
