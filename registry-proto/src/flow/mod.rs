@@ -6,6 +6,7 @@
 //!                 └──▶ Exchange ◀─────┘                  the leaf: authorised, paced, redirected, retried
 //! ```
 
+mod blob;
 mod contract;
 mod copy;
 mod delete;
@@ -16,6 +17,7 @@ mod exchange;
 mod fetch_blob;
 mod fetch_config;
 mod fetch_manifest;
+mod file;
 mod fleet;
 mod inspect;
 mod list;
@@ -33,6 +35,7 @@ mod verify;
 mod walk;
 
 pub use crate::session::Context;
+pub use blob::{ReadBlob, SaveBlob};
 pub(crate) use contract::ready;
 pub use contract::{Flow, Step};
 pub use copy::{Copied, Copy, CopyOptions};
@@ -43,6 +46,7 @@ pub(crate) use exchange::{Answer, Exchange, Lost};
 pub use fetch_blob::FetchBlob;
 pub use fetch_config::FetchConfig;
 pub use fetch_manifest::FetchManifest;
+pub(crate) use file::File;
 pub use fleet::Fleet;
 pub use inspect::{Inspect, InspectMany, Inspected, InspectedChild};
 pub use list::{Collected, ListCatalog, ListTags};

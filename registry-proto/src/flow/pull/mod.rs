@@ -8,19 +8,18 @@
 //! Every blob goes straight to its place: a tar is laid out beforehand, since manifests know all sizes. What an interrupted
 //! run left is found by laying out the same tar, and looking for the last byte that is not zero in each place.
 
-mod file;
 mod plan;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use file::File;
 use plan::Plan;
 
 use crate::archive::ArchiveFormat;
 use crate::error::Error;
 use crate::event::Event;
 use crate::flow::download::{Download, Spot};
+use crate::flow::file::{File, partial};
 use crate::flow::tree::{FetchTree, Tree};
 use crate::flow::{Context, Fleet, Flow, Step, ready};
 use crate::job::{Alone, Completion, Job, JobId, Laid, LocalJob, Outcome};
@@ -235,13 +234,6 @@ impl Pull {
         }
         self.totals = totals;
     }
-}
-
-/// The name of what is not whole yet.
-fn partial(path: &Path) -> Arc<Path> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    Path::new(&name).into()
 }
 
 fn settled(result: Result<Pulled, Error>) -> State {
