@@ -16,6 +16,7 @@ mod fetch_blob;
 mod fetch_config;
 mod fetch_manifest;
 mod fleet;
+mod identify;
 mod inspect;
 mod list;
 mod manifest;
