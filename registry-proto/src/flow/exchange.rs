@@ -12,8 +12,8 @@
 
 use std::collections::VecDeque;
 
-use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderValue, Method, StatusCode, Uri};
+use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, USER_AGENT, WARNING};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::digester::Digester;
 use crate::endpoint::token::{self, Bearer};
@@ -23,11 +23,14 @@ use crate::event::Event;
 use crate::flow::{Context, Flow, Step};
 use crate::job::{Completion, Failure, Job, JobId, Outcome, Payload, Timeouts};
 use crate::session::{AuthScheme, NotYet, Permission, TokenKey, realm_allowed};
-use crate::spec::{ApiError, Challenge, Origin, Registry, ScopeSet, resolve, retry_after};
+use crate::spec::{ApiError, Challenge, Origin, Registry, ScopeSet, parse_warnings, resolve, retry_after};
 use crate::time::Time;
 
 /// How many rounds of authentication one request may take. Each has to change something: a scheme, a token, the scopes.
 const AUTH_ROUNDS: u32 = 3;
+
+/// How many bytes of warnings a reply may have, by the specification.
+const WARNING_BYTES: usize = 4096;
 
 /// How an exchange ended.
 #[derive(Debug)]
@@ -112,8 +115,8 @@ impl Exchange {
         Asked::new(&self.ask.method, &self.url)
     }
 
-    /// What became of the request under way, for logs.
-    fn tell(&mut self, cx: &Context<'_>, outcome: &Outcome) {
+    /// What became of the request under way, for logs, and what the registry wants people to know.
+    fn tell(&mut self, cx: &mut Context<'_>, outcome: &Outcome) {
         let request = match &self.state {
             State::Fetching { asked, .. } => asked.clone(),
             _ => self.asked(),
@@ -124,6 +127,23 @@ impl Exchange {
             _ => unreachable!("tickets are typed: an exchange gets a reply"),
         };
         self.notes.push_back(Event::Asked { request, reply, took: cx.now.since(self.asked_at) });
+        if let (State::Sent { .. }, Outcome::Replied { head, .. }) = (&self.state, outcome)
+            && !self.away
+        {
+            self.warn(cx, &head.headers);
+        }
+    }
+
+    /// The registry's own warnings. Storage that it redirects to has nothing to say to its users.
+    fn warn(&mut self, cx: &mut Context<'_>, headers: &HeaderMap) {
+        let mut room = WARNING_BYTES;
+        for field in headers.get_all(WARNING) {
+            let Some(left) = room.checked_sub(field.len()) else { return };
+            room = left;
+            for text in parse_warnings(&String::from_utf8_lossy(field.as_bytes())) {
+                self.notes.extend(cx.session.warned.tell(&self.home, text).map(Event::Notice));
+            }
+        }
     }
 
     fn scopes(&self) -> ScopeSet {

@@ -1,7 +1,7 @@
 //! Registry operations as state machines.
 //!
 //! ```text
-//!   Push ──▶ Fleet<Upload> ──▶ Fleet<PutManifest> …      flows made of flows
+//!   Push ──▶ Fleet<Upload> ──▶ Fleet<Putting> …          flows made of flows
 //!                 │                   │
 //!                 └──▶ Exchange ◀─────┘                  the leaf: authorised, paced, redirected, retried
 //! ```
@@ -19,12 +19,14 @@ mod fetch_config;
 mod fetch_manifest;
 mod file;
 mod fleet;
+mod identify;
 mod inspect;
 mod list;
 mod manifest;
 mod ping;
 mod pull;
 mod push;
+mod put_manifest;
 mod read_archive;
 mod referrers;
 mod resolve;
@@ -50,10 +52,11 @@ pub(crate) use file::File;
 pub use fleet::Fleet;
 pub use inspect::{Inspect, InspectMany, Inspected, InspectedChild};
 pub use list::{Collected, ListCatalog, ListTags};
-pub(crate) use manifest::{HasManifest, PutManifest, PutOutcome};
+pub(crate) use manifest::{HasManifest, PutOutcome, Putting};
 pub use ping::Pinging;
 pub use pull::{Platforms, Pull, PullOptions, PullTotals, Pulled, PulledImage};
 pub use push::{Destination, Preview, Previewed, Push, PushOptions, Pushed};
+pub use put_manifest::PutManifest;
 pub use read_archive::{ExamineArchive, ReadArchive};
 pub use referrers::ListReferrers;
 pub use resolve::Resolve;

@@ -1,5 +1,8 @@
 //! What can be typed: verbs, flags and their help.
 
+mod change;
+mod lists;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -10,9 +13,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use registry_tokio::proto::UploadPolicy;
 use registry_tokio::proto::spec::{Platform, Reference, Registry};
 
+pub(crate) use change::{Delete, Tag};
+pub(crate) use lists::{Catalog, Tags};
+
 const EXAMPLES: &str = "\
 Examples:
-  tug demo                                      see it all at work, with nothing to set up
   # See it all at work, with nothing to set up
   tug demo
   # A `docker save` tar, an OCI archive or an OCI layout folder
@@ -28,6 +33,10 @@ Examples:
   # What is in a registry
   tug inspect localhost:5000/app:v1
   tug digest debian:stable-slim
+  tug catalog localhost:5000 && tug tags localhost:5000/app
+  # Another name for it, and away with it
+  tug tag localhost:5000/app:v1 stable
+  tug delete localhost:5000/app:v1
   # A small registry in memory, for tests
   tug serve --addr 127.0.0.1:5000
 
@@ -85,6 +94,12 @@ pub(crate) enum Verb {
     Pull(Pull),
     #[command(visible_alias = "cp")]
     Copy(Copy),
+    #[command(visible_alias = "ls")]
+    Tags(Tags),
+    Catalog(Catalog),
+    Tag(Tag),
+    #[command(visible_alias = "rm")]
+    Delete(Delete),
     Ping(Ping),
     /// Print the digest of an image in a registry, or of each image of an archive
     ///

@@ -2,10 +2,12 @@
 
 mod archive;
 mod args;
+mod change;
 mod copy;
 mod demo;
 mod image;
 mod inspect;
+mod lists;
 mod output;
 mod progress;
 mod pull;
@@ -69,6 +71,10 @@ fn run(tug: Tug) -> Result<(), Trouble> {
             Verb::Push(what) => push::push(what, voice).await,
             Verb::Pull(what) => pull::pull(what, voice).await,
             Verb::Copy(what) => copy::copy(what, voice).await,
+            Verb::Tags(what) => lists::tags(what, voice).await,
+            Verb::Catalog(what) => lists::catalog(what, voice).await,
+            Verb::Tag(what) => change::tag(what, voice).await,
+            Verb::Delete(what) => change::delete(what, voice).await,
             Verb::Ping(what) => registry::ping(what, voice).await,
             Verb::Digest(what) => inspect::digest(what, voice).await,
             Verb::Inspect(what) => inspect::inspect(what, voice).await,
