@@ -114,6 +114,7 @@ pub(crate) enum Verb {
     Inspect(Look),
     Manifest(RawManifest),
     Config(RawConfig),
+    Blob(Blob),
     /// Check that an archive is whole
     ///
     /// Reads all of it. Prints `ok`, or every fault found.
@@ -333,6 +334,23 @@ pub(crate) struct RawConfig {
     /// Of an index, the image for this platform; this machine's if it is not said
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// Fetch a blob, such as a layer, by its digest
+///
+/// Into OUT, which is there under its name only when all of it was verified (until then it is `OUT.partial`, from which the same
+/// command goes on), and whose digest is printed. Without OUT, to standard output: the last bytes come only if the whole has
+/// the right digest, and the exit status says so.
+#[derive(Args, Debug)]
+pub(crate) struct Blob {
+    /// Which: [HOST[:PORT]/]REPOSITORY@DIGEST
+    #[arg(value_name = "REPO@DIGEST")]
+    pub(crate) reference: Reference,
+    /// The file to write; standard output if it is not said
+    #[arg(value_name = "OUT")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) access: Access,
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod args;
+mod blob;
 mod change;
 mod copy;
 mod demo;
@@ -80,6 +81,7 @@ fn run(tug: Tug) -> Result<(), Trouble> {
             Verb::Inspect(what) => inspect::inspect(what, voice).await,
             Verb::Manifest(what) => inspect::manifest(what, voice).await,
             Verb::Config(what) => inspect::config(what, voice).await,
+            Verb::Blob(what) => blob::blob(what, voice).await,
             Verb::Validate(what) => archive::validate(what, voice).await,
             Verb::Serve(what) => serve::serve(what).await,
             Verb::Demo(what) => demo::demo(what, voice).await,
