@@ -6,6 +6,8 @@ pub mod copies;
 pub mod docker_registry;
 pub mod images;
 pub mod keeping;
+pub mod memory;
+pub mod pulls;
 pub mod referrers;
 pub mod runtimes;
 pub mod scenario;

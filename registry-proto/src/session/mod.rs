@@ -8,6 +8,7 @@ mod pace;
 mod realm;
 mod referrers;
 mod tokens;
+mod warned;
 
 pub use crate::limits::Limits;
 pub use config::{Config, Scheme, UploadPolicy};
@@ -40,6 +41,7 @@ pub struct Session {
     pub(crate) known: known::Known,
     pub(crate) pace: pace::Pace,
     pub(crate) referrers: referrers::Referrers,
+    pub(crate) warned: warned::Warned,
     learned: learned::Lessons,
     last_id: u64,
     rng: Rng,
@@ -55,6 +57,7 @@ impl Session {
             known: known::Known::default(),
             pace: pace::Pace::default(),
             referrers: referrers::Referrers::default(),
+            warned: warned::Warned::default(),
             learned: learned::Lessons::default(),
             last_id: 0,
             rng: Rng::new(seed),

@@ -2,7 +2,8 @@
 
 use crate::error::Error;
 use crate::event::Event;
-use crate::flow::delete::{Deleted, Found, Remove, Resolve, Resolved};
+use crate::flow::delete::{Deleted, Remove};
+use crate::flow::identify::{Found, Identified, Identify};
 use crate::flow::referrers::Relist;
 use crate::flow::{Context, Flow, Step, ready};
 use crate::job::Completion;
@@ -35,7 +36,7 @@ pub struct DeleteManifest {
 #[derive(Debug)]
 enum State {
     New,
-    Resolving(Origin, Resolve),
+    Identifying(Origin, Identify),
     Removing(Remove, Option<Digest>),
     /// Off its subject's list.
     Unlisting(Box<Relist>, Deleted),
@@ -51,18 +52,18 @@ impl DeleteManifest {
         Self { repository: reference.repository().clone(), reference: target, note: None, state: State::New }
     }
 
-    fn resolve(&self, cx: &Context<'_>) -> Result<State, Error> {
+    fn identify(&self, cx: &Context<'_>) -> Result<State, Error> {
         let reference = self.reference.clone().ok_or_else(|| {
             Error::Misuse(format!("`{0}` does not say what to delete: give a tag or a digest", self.repository))
         })?;
         let origin = cx.origin(self.repository.registry())?;
-        Ok(State::Resolving(origin.clone(), Resolve::new(self.repository.clone(), origin, reference)))
+        Ok(State::Identifying(origin.clone(), Identify::new(self.repository.clone(), origin, reference)))
     }
 
-    fn after_resolve(&self, origin: Origin, resolved: Resolved) -> Result<State, Error> {
-        let found = match resolved {
-            Resolved::To(found) => found,
-            Resolved::Missing(why) => return Err(why),
+    fn after_identify(&self, origin: Origin, identified: Identified) -> Result<State, Error> {
+        let found = match identified {
+            Identified::As(found) => found,
+            Identified::Missing(why) => return Err(why),
         };
         let by_digest = matches!(self.reference, Some(TagOrDigest::Digest(_)));
         match found {
@@ -108,11 +109,11 @@ impl Flow for DeleteManifest {
                 return Step::Note(note);
             }
             let next = match &mut self.state {
-                State::New => self.resolve(cx),
-                State::Resolving(origin, resolve) => match ready!(resolve.poll(cx)) {
-                    Ok(resolved) => {
+                State::New => self.identify(cx),
+                State::Identifying(origin, identify) => match ready!(identify.poll(cx)) {
+                    Ok(identified) => {
                         let origin = origin.clone();
-                        self.after_resolve(origin, resolved)
+                        self.after_identify(origin, identified)
                     }
                     Err(why) => Err(why),
                 },
@@ -140,7 +141,7 @@ impl Flow for DeleteManifest {
 
     fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
         match &mut self.state {
-            State::Resolving(_, resolve) => resolve.handle(cx, done),
+            State::Identifying(_, identify) => identify.handle(cx, done),
             State::Removing(remove, _) => remove.handle(cx, done),
             State::Unlisting(relist, _) => relist.handle(cx, done),
             State::New | State::Settled(_) | State::Over => Err(done),
@@ -149,7 +150,7 @@ impl Flow for DeleteManifest {
 
     fn cancel(&mut self) {
         match &mut self.state {
-            State::Resolving(_, resolve) => resolve.cancel(),
+            State::Identifying(_, identify) => identify.cancel(),
             State::Removing(remove, _) => remove.cancel(),
             State::Unlisting(relist, _) => relist.cancel(),
             State::New => self.state = State::Settled(Box::new(Err(Error::Cancelled))),

@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::event::{BlobId, Event};
 use crate::flow::referrers::{Relist, Unlisted};
 use crate::flow::upload::Load;
-use crate::flow::{Brought, Context, Fleet, Flow, HasManifest, PutManifest, PutOutcome, Step, Upload, Uploaded, ready};
+use crate::flow::{Brought, Context, Fleet, Flow, HasManifest, PutOutcome, Putting, Step, Upload, Uploaded, ready};
 use crate::job::Completion;
 use crate::spec::{Digest, Manifest, Origin, Reference, Repository, RepositoryName, TagOrDigest};
 
@@ -52,7 +52,7 @@ pub(crate) struct Deliver<S> {
     second_look: bool,
     mounts: Vec<Errand>,
     /// Waves still to be put.
-    waves: VecDeque<Vec<PutManifest>>,
+    waves: VecDeque<Vec<Putting>>,
     /// What is there and may not be on its subject's list.
     unlisted: Vec<Unlisted>,
     notes: VecDeque<Event>,
@@ -109,10 +109,10 @@ enum State {
     Finding(Fleet<HasManifest>),
     Sending(Fleet<Upload>),
     Mounting(Fleet<Upload>),
-    Manifests(Fleet<PutManifest>),
+    Manifests(Fleet<Putting>),
     Listing(Fleet<Relist>, After),
     Looking(Fleet<HasManifest>),
-    Tagging(Fleet<PutManifest>),
+    Tagging(Fleet<Putting>),
     Settled(Box<Result<Delivered, Error>>),
     Over,
 }
@@ -397,8 +397,8 @@ pub(crate) fn has_root(target: &Target, reference: TagOrDigest) -> HasManifest {
     HasManifest::new(target.repository.clone(), target.origin.clone(), reference, target.root.digest().clone())
 }
 
-fn put(target: &Target, reference: TagOrDigest, manifest: Manifest) -> PutManifest {
-    PutManifest::new(target.repository.clone(), target.origin.clone(), reference, manifest)
+fn put(target: &Target, reference: TagOrDigest, manifest: Manifest) -> Putting {
+    Putting::new(target.repository.clone(), target.origin.clone(), reference, manifest)
 }
 
 fn uploads(cx: &Context<'_>, errands: &[Errand]) -> Result<Vec<Upload>, Error> {

@@ -46,7 +46,9 @@ use crate::endpoint::{Reply, blob};
 use crate::error::{Asked, Error};
 use crate::event::{BlobId, Event};
 use crate::flow::{Answer, Context, Exchange, Flow, Lost, Step, ready, unreachable_loss};
-use crate::job::{BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, Meter, Outcome, Payload};
+use crate::job::{
+    BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, LocalJob, Meter, Outcome, Payload,
+};
 use crate::session::{Learned, UploadPolicy};
 use crate::spec::{AckedOffset, Digest, ErrorCode, Origin, Repository, RepositoryName};
 use crate::time::Time;
@@ -418,7 +420,7 @@ impl Upload {
             Ok(Answer::Lost(lost)) => return self.after_loss(cx, lost, part),
             Err(why) => return self.fail(cx, why),
         };
-        self.adopt(reply.sent.as_ref());
+        self.adopt(reply.moved.as_ref());
         if reply.status.is_success() {
             return if part.closes { self.after_commit(cx, &reply) } else { self.after_chunk(cx, &reply, part) };
         }
@@ -467,8 +469,8 @@ impl Upload {
     /// A request of which nobody knows how much arrived.
     fn after_loss(&mut self, cx: &mut Context<'_>, lost: Lost, part: Part) -> State {
         let limits = cx.session.config().limits;
-        let got = lost.sent.as_ref().map_or(0, |sent| sent.at().saturating_sub(part.at).min(part.length));
-        self.adopt(lost.sent.as_ref());
+        let got = lost.moved.as_ref().map_or(0, |sent| sent.at().saturating_sub(part.at).min(part.length));
+        self.adopt(lost.moved.as_ref());
         if part.length > 0 && !lost.why.sent_nothing() {
             self.learned(cx).cut(&limits, got, part.length);
         }
@@ -717,7 +719,7 @@ impl Upload {
                 let gap = FileRange::new(path.clone(), range.start + at..range.start + acked, self.blob_part(at));
                 let ticket = cx.ticket();
                 self.state = State::CatchingUp(ticket.id());
-                Some(Job::Hash(ticket, gap))
+                Some(Job::Local(LocalJob::hash(ticket, gap)))
             }
         }
     }
@@ -734,9 +736,7 @@ impl Upload {
                 self.next(cx)
             }
             Outcome::Failed { why, .. } => self.fail(cx, Error::Local(why)),
-            Outcome::Replied { .. } | Outcome::Indexed(_) => {
-                unreachable!("tickets are typed: a hash job gets a digester")
-            }
+            _ => unreachable!("tickets are typed: a hash job gets a digester"),
         }
     }
 }

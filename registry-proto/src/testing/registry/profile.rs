@@ -247,6 +247,8 @@ pub struct Profile {
     pub creates_repositories: bool,
     /// Whether a manifest of schema 2 becomes schema 1 for who doesn't accept it.
     pub converts_to_schema1: bool,
+    /// `Warning` headers on every reply of the API, as they are sent: `299 - "text"`.
+    pub warnings: Vec<String>,
 }
 
 impl Profile {
@@ -303,6 +305,7 @@ impl Profile {
             conditional_put: false,
             creates_repositories: true,
             converts_to_schema1: false,
+            warnings: Vec::new(),
         }
     }
 

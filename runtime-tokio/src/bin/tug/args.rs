@@ -1,5 +1,8 @@
 //! What can be typed: verbs, flags and their help.
 
+mod change;
+mod lists;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -8,17 +11,21 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use registry_tokio::proto::UploadPolicy;
-use registry_tokio::proto::spec::{MediaType, Platform, Reference, Registry};
+use registry_tokio::proto::spec::{Platform, Reference, Registry};
+
+pub(crate) use change::{Delete, Tag};
+pub(crate) use lists::{Catalog, Referrers, Tags};
 
 const EXAMPLES: &str = "\
 Examples:
-  tug demo                                      see it all at work, with nothing to set up
   # See it all at work, with nothing to set up
   tug demo
   # A `docker save` tar, an OCI archive or an OCI layout folder
   tug push app.tar localhost:5000/app:v1
   # Every image of an archive under its own tags, below a prefix
   tug push images.tar --prefix registry.example.org/mirror
+  # An image for this machine, as a tar for `docker load`, podman, skopeo …
+  tug pull debian:stable-slim debian.tar
   # From registry to registry, layers and all
   tug copy quay.io/org/app:v1 registry.example.org/mirror/app:v1
   # What is in an archive, and whether it is whole
@@ -28,6 +35,10 @@ Examples:
   tug digest debian:stable-slim
   # What is said about an image: signatures, attestations, bills of materials
   tug referrers localhost:5000/app:v1
+  tug catalog localhost:5000 && tug tags localhost:5000/app
+  # Another name for it, and away with it
+  tug tag localhost:5000/app:v1 stable
+  tug delete localhost:5000/app:v1
   # A small registry in memory, for tests
   tug serve --addr 127.0.0.1:5000
 
@@ -51,11 +62,12 @@ JSON (--format json):
   Of an archive: kind, notes, and images, a list of such objects with names instead of reference.
   What does not apply is absent or null.";
 
-const REFERRERS_JSON: &str = "\
+const PULL_JSON: &str = "\
 JSON (--format json):
-  One object:
-    reference  what was asked for
-    referrers  descriptors, as the registry lists them (image-spec): mediaType, digest, size, artifactType, annotations …";
+  out                   the archive
+  images                [{reference, digest}], in the order asked for
+  fetched, fetchedBytes blobs that were fetched, and their bytes
+  kept, keptBytes       blobs that were here, and the bytes of those and of what an interrupted run had fetched";
 
 /// Moves container images between archives and registries.
 #[derive(Debug, Parser)]
@@ -81,8 +93,15 @@ pub(crate) struct Voice {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Push(Push),
+    Pull(Pull),
     #[command(visible_alias = "cp")]
     Copy(Copy),
+    #[command(visible_alias = "ls")]
+    Tags(Tags),
+    Catalog(Catalog),
+    Tag(Tag),
+    #[command(visible_alias = "rm")]
+    Delete(Delete),
     Ping(Ping),
     /// Print the digest of an image in a registry, or of each image of an archive
     ///
@@ -97,8 +116,8 @@ pub(crate) enum Verb {
     Inspect(Look),
     Manifest(RawManifest),
     Config(RawConfig),
-    #[command(after_long_help = REFERRERS_JSON)]
     Referrers(Referrers),
+    Blob(Blob),
     /// Check that an archive is whole
     ///
     /// Reads all of it. Prints `ok`, or every fault found.
@@ -165,6 +184,56 @@ pub(crate) struct Upload {
     pub(crate) jobs: NonZeroUsize,
 }
 
+/// Pull images into an archive
+///
+/// OUT is a tar that both `docker load` and OCI tools read, or what --format says. It is there under its name only when it is
+/// whole and every byte was verified; until then it is `OUT.partial`, from which the same command goes on if it was
+/// interrupted. A folder (`--format oci-dir`) keeps blobs that are there and right, and the images that it holds besides.
+///
+/// Prints the digest of the image's manifest; of several images, a line `DIGEST REF` each.
+#[derive(Args, Debug)]
+#[command(after_long_help = PULL_JSON)]
+pub(crate) struct Pull {
+    /// What: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]; several go into one archive
+    #[arg(value_name = "REF", required = true, num_args = 1..)]
+    pub(crate) references: Vec<Reference>,
+    /// Where to: a file, or a folder with `--format oci-dir`
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// What OUT becomes, and what is printed: both can be said, as in `--format oci,json`
+    #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',')]
+    pub(crate) format: Vec<PullFormat>,
+    /// Of an image for several platforms, only the one for this: os/architecture[/variant]; this machine's if it is not said
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+    /// Of an image for several platforms, all of them
+    #[arg(long, conflicts_with = "platform")]
+    pub(crate) all_platforms: bool,
+    /// How many blobs are transferred at a time
+    #[arg(short, long, value_name = "N", default_value = "4")]
+    pub(crate) jobs: NonZeroUsize,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// What a pull makes, and what it prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullFormat {
+    /// A tar with both an OCI layout and `manifest.json` (the default)
+    DockerOci,
+    /// A docker-archive, for tools that know nothing else. It keeps layers, but not the image's own manifest: pushed again, the
+    /// image may get another digest
+    Docker,
+    /// A tar of an OCI layout
+    Oci,
+    /// A folder with an OCI layout
+    OciDir,
+    /// Print for people and pipes
+    Text,
+    /// Print for programs
+    Json,
+}
+
 /// Copy an image from one registry to another, or within one
 ///
 /// Everything goes byte for byte, so that the digest stays what it was; of an index, all its images go along. What the
@@ -196,9 +265,9 @@ pub(crate) struct Copy {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Transfer")]
 pub(crate) struct Transfer {
-    /// Fetch and send blobs in pieces of this size (`4194304`, `4M`), of which each blob under way has two in memory. A registry
+    /// Fetch and send blobs in pieces of this size (`2097152`, `2M`), of which each blob under way has two in memory. A registry
     /// that takes no chunks needs pieces as large as the largest layer
-    #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = size)]
+    #[arg(long, value_name = "BYTES", default_value = "2M", value_parser = size)]
     pub(crate) chunk_size: NonZeroU64,
     /// How many blobs are transferred at a time
     #[arg(short, long, value_name = "N", default_value = "4")]
@@ -272,21 +341,19 @@ pub(crate) struct RawConfig {
     pub(crate) access: Access,
 }
 
-/// List what is said about an image: signatures, attestations, bills of materials
+/// Fetch a blob, such as a layer, by its digest
 ///
-/// Prints a line for each: its digest, the type of artifact that it is, and the size of its manifest in bytes. Where the
-/// registry has no such list, what clients keep under the tag for that (`sha256-…`) is listed. It is the registry's word: what
-/// a signature is worth is for those to say who check it.
+/// Into OUT, which is there under its name only when all of it was verified (until then it is `OUT.partial`, from which the same
+/// command goes on), and whose digest is printed. Without OUT, to standard output: the last bytes come only if the whole has
+/// the right digest, and the exit status says so.
 #[derive(Args, Debug)]
-pub(crate) struct Referrers {
-    /// About what: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
-    #[arg(value_name = "REF")]
+pub(crate) struct Blob {
+    /// Which: [HOST[:PORT]/]REPOSITORY@DIGEST
+    #[arg(value_name = "REPO@DIGEST")]
     pub(crate) reference: Reference,
-    /// Only artifacts of this type
-    #[arg(long, value_name = "TYPE", value_parser = media_type)]
-    pub(crate) artifact_type: Option<MediaType>,
-    #[command(flatten)]
-    pub(crate) format: FormatArg,
+    /// The file to write; standard output if it is not said
+    #[arg(value_name = "OUT")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) access: Access,
 }
@@ -363,12 +430,6 @@ pub(crate) struct FormatArg {
 pub(crate) enum Format {
     Text,
     Json,
-}
-
-fn media_type(text: &str) -> Result<MediaType, String> {
-    let media_type = MediaType::new(text);
-    let written = media_type.as_str().eq_ignore_ascii_case(text) && text.contains('/');
-    written.then_some(media_type).ok_or_else(|| "a media type such as application/spdx+json".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -21,11 +21,13 @@ const MOST_BYTES: u64 = 64 << 20;
 
 /// Fetches the manifest that a reference names and all manifests below it.
 #[derive(Debug)]
-pub(super) struct FetchTree {
+pub(crate) struct FetchTree {
     reference: Reference,
     platform: Option<Platform>,
     found: BTreeMap<Digest, Manifest>,
     root: Option<Digest>,
+    /// What the index says of the image that was chosen out of it.
+    chosen: Option<Platform>,
     /// Manifests that are still to be fetched, by the size that was told.
     bytes: u64,
     depth: usize,
@@ -34,12 +36,14 @@ pub(super) struct FetchTree {
 
 /// An image with everything below it.
 #[derive(Debug)]
-pub(super) struct Tree {
-    pub(super) root: Manifest,
+pub(crate) struct Tree {
+    pub(crate) root: Manifest,
+    /// What the index says of it that it was chosen out of.
+    pub(crate) platform: Option<Platform>,
     /// Children before parents; the root is the last.
-    pub(super) manifests: Vec<Manifest>,
+    pub(crate) manifests: Vec<Manifest>,
     /// Every blob once, as the first manifest describes it. Without those that registries don't hold.
-    pub(super) blobs: Vec<Descriptor>,
+    pub(crate) blobs: Vec<Descriptor>,
 }
 
 #[derive(Debug)]
@@ -51,8 +55,17 @@ enum State {
 }
 
 impl FetchTree {
-    pub(super) fn new(reference: Reference, platform: Option<Platform>) -> Self {
-        Self { reference, platform, found: BTreeMap::new(), root: None, bytes: 0, depth: 0, state: State::New }
+    pub(crate) fn new(reference: Reference, platform: Option<Platform>) -> Self {
+        Self {
+            reference,
+            platform,
+            found: BTreeMap::new(),
+            root: None,
+            chosen: None,
+            bytes: 0,
+            depth: 0,
+            state: State::New,
+        }
     }
 
     fn repository(&self) -> &Repository {
@@ -65,6 +78,7 @@ impl FetchTree {
         self.deeper()?;
         if let (Some(platform), Some(index)) = (&self.platform, root.index()) {
             let child = self.select(index, platform)?.clone();
+            self.chosen.clone_from(&child.platform);
             return Ok(Some(State::Root(Box::new(FetchManifest::described(self.repository().clone(), child)))));
         }
         self.root = Some(root.digest().clone());
@@ -93,7 +107,10 @@ impl FetchTree {
         self.bytes = next.values().fold(self.bytes, |sum, child| sum.saturating_add(child.size));
         if self.found.len() + next.len() > MOST_MANIFESTS || self.bytes > MOST_BYTES {
             let what = format!("more than {MOST_MANIFESTS} manifests or {} MiB of them", MOST_BYTES >> 20);
-            return Err(Error::Misuse(format!("{}: the image has {what}, which are not copied", self.reference)));
+            return Err(Error::Misuse(format!(
+                "{}: the image has {what}, which is more than is taken",
+                self.reference
+            )));
         }
         if next.is_empty() {
             return Ok(None);
@@ -106,7 +123,7 @@ impl FetchTree {
     fn deeper(&mut self) -> Result<(), Error> {
         self.depth += 1;
         if self.depth > DEEPEST {
-            return Err(Error::Misuse(format!("{}: its indexes are nested too deep to be copied", self.reference)));
+            return Err(Error::Misuse(format!("{}: its indexes are nested too deep", self.reference)));
         }
         Ok(())
     }
@@ -139,7 +156,7 @@ impl FetchTree {
         let mut seen = BTreeSet::new();
         let named = manifests.iter().flat_map(blobs);
         let blobs = named.filter(|blob| seen.insert(blob.digest.clone())).cloned().collect();
-        Tree { root, manifests, blobs }
+        Tree { root, platform: self.chosen.take(), manifests, blobs }
     }
 }
 

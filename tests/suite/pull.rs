@@ -1,0 +1,76 @@
+//! Pulls into archives and folders: seeded ones under faults in the simulator, killed and gone on with, and what registries may
+//! answer to a request for the rest of a blob (PROTOCOL C48 to C55).
+//!
+//! ```text
+//! SIM_SEED=4711 cargo test -p registry-tests --test pull pulls_end      replays one seed and shows what happened
+//! SIM_SEEDS=1000000 cargo test -p registry-tests --test pull pulls_end  runs that many
+//! ```
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
+
+use registry_proto::archive::ArchiveFormat;
+use registry_proto::testing::simulation::Faults;
+use registry_tests::pulls::PullScenario;
+use registry_tests::seeds::{for_every_seed, number};
+
+/// How many seeds are run where nobody says otherwise.
+const SEEDS: u64 = 20_000;
+
+#[test]
+fn pulls_end_right_or_with_a_clear_error() {
+    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
+    let succeeded = for_every_seed("pull", "pulls_end_right_or_with_a_clear_error", seeds, |seed| {
+        let scenario = PullScenario::new(seed);
+        let mut world = scenario.world();
+        let ran = world.run(&mut scenario.session(), scenario.pull());
+        if number("SIM_SEED").is_some() {
+            let (what, config) = (&scenario.references, &scenario.config);
+            println!(
+                "{what:?}\n{:?}\n{config:#?}\n{:#?}\n{:#?}\n{:?}",
+                scenario.options, ran.requests, ran.events, ran.result
+            );
+        }
+        scenario.check(&mut world, &ran);
+        ran.result.is_ok()
+    });
+    println!("{succeeded} of {seeds} pulls succeeded; the others ended with a clear error");
+    assert!(number("SIM_SEED").is_some() || succeeded > seeds * 7 / 10, "only {succeeded} of {seeds} succeeded");
+}
+
+#[test]
+fn a_killed_pull_goes_on_where_it_stopped() {
+    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS) / 4;
+    let kept = std::sync::atomic::AtomicU64::new(0);
+    for_every_seed("pull", "a_killed_pull_goes_on_where_it_stopped", seeds, |seed| {
+        let mut scenario = PullScenario::new(seed);
+        scenario.faults = Faults::default();
+        let mut world = scenario.world();
+        for kill in 0..3 {
+            // Sooner or later it comes to its end before.
+            let _ = world.run_until(&mut scenario.session(), scenario.pull(), 2 + (seed >> kill) % 40);
+            scenario.check_names(&world);
+        }
+        let ran = world.run(&mut scenario.session(), scenario.pull());
+        scenario.check(&mut world, &ran);
+        kept.fetch_add(ran.result.unwrap().totals.kept_bytes, std::sync::atomic::Ordering::Relaxed);
+        true
+    });
+    assert!(kept.into_inner() > seeds * 100, "killed pulls left nothing that was of use");
+}
+
+#[test]
+fn a_folder_keeps_what_it_has() {
+    for seed in 0..400 {
+        let mut scenario = PullScenario::new(seed);
+        scenario.options.format = ArchiveFormat::OciFolder;
+        scenario.out = "/out/folder".into();
+        scenario.faults = Faults::default();
+        let mut world = scenario.world();
+        world.run(&mut scenario.session(), scenario.pull()).result.unwrap();
+        let again = world.run(&mut scenario.session(), scenario.pull());
+        scenario.check(&mut world, &again);
+        assert_eq!(again.result.unwrap().totals.fetched, 0);
+        let blobs = again.requests.iter().filter(|asked| asked.line.contains("/blobs/")).count();
+        assert_eq!(blobs, 0, "seed {seed}: {:#?}", again.requests);
+    }
+}
