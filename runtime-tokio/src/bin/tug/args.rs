@@ -375,10 +375,10 @@ pub(crate) struct Serve {
     pub(crate) addr: SocketAddr,
 }
 
-/// Push an image to a registry of its own and show that it is there
+/// Show it all at work, with a registry of its own
 ///
-/// Starts a registry in memory on a free port of this machine, makes an image on the spot (or takes yours), pushes it, and
-/// looks at the result, each step with the command that does it.
+/// Starts a registry in memory on a free port of this machine, makes an image on the spot (or takes yours), pushes it, looks at
+/// it, pulls it back, compares and deletes it, each step with the command that does it.
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
     /// Push this archive instead of an image made on the spot

@@ -15,3 +15,8 @@ pub(crate) async fn serve(what: Serve) -> Result<(), Trouble> {
     print(Format::Text, format_args!("{}\n", server.address()), || server.address().to_string().into())?;
     tokio::signal::ctrl_c().await.map_err(|why| Trouble::Other(format!("Ctrl-C can't be waited for: {why}")))
 }
+
+/// An ordinary registry, which also deletes.
+pub(crate) fn profile() -> Profile {
+    Profile { delete: Support::Yes, delete_tags: true, ..Profile::distribution_3() }
+}
