@@ -9,7 +9,7 @@ use registry_proto::flow::{
     Copy, CopyOptions, DeleteRepository, Destination, FetchConfig, Flow, Inspect, ListCatalog, ListTags, Pinging, Push,
     PushOptions, Retag,
 };
-use registry_proto::spec::{Digest, Reference};
+use registry_proto::spec::Reference;
 use registry_proto::testing::registry::{Auth, Profile, Registry, Support};
 use registry_proto::testing::simulation::{Faults, Simulation};
 use registry_proto::{Config, Credential, Event, Session};
@@ -164,9 +164,5 @@ fn a_session_shows_each_once() {
         all.sort();
         all.dedup();
         assert_eq!(all.len(), count, "seed {seed}: something is shown twice");
-        assert!(
-            world.registry_of("other.example").blob("app", Digest::of(b"a layer").as_str()).is_some()
-                || copied.result.is_err()
-        );
     }
 }
