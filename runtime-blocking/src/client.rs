@@ -6,10 +6,11 @@ use std::sync::Arc;
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
     Copied, Copy, CopyOptions, DeleteManifest, DeleteRepository, Deleted, Destination, FetchConfig, FetchManifest,
-    Flow, Inspect, InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging, Preview, Previewed, Push,
-    PushOptions, Pushed, PutManifest, ReadArchive, Resolve, Retag, Untag, Verified, VerifyArchive,
+    Flow, Inspect, InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging, Preview, Previewed, Pull,
+    PullOptions, Pulled, Push, PushOptions, Pushed, PutManifest, ReadArchive, Resolve, Retag, SaveBlob, Untag,
+    Verified, VerifyArchive,
 };
-use registry_proto::spec::{Descriptor, Manifest, Platform, Reference, Registry, Repository, Tag};
+use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
 
 use crate::connect::agent;
@@ -108,6 +109,17 @@ impl Client {
         self.run(Preview::new(archive.as_ref(), to, PushOptions::default()))
     }
 
+    /// Pulls an image into a tar that both `docker load` and OCI tools read; of an index, the image for this machine. The file is
+    /// there only when it is whole and verified; an interrupted pull goes on where it stopped. [`PullOptions`] and
+    /// [`run`](Client::run) can pull several images, other platforms, and into other formats.
+    ///
+    /// # Errors
+    /// [`Error::Integrity`] when the registry hands out other bytes than it should, [`Error::Local`] when the file can't be
+    /// written; any other on the way.
+    pub fn pull(&self, reference: &Reference, out: impl AsRef<Path>) -> Result<Pulled, Error> {
+        self.run(Pull::new([reference.clone()], out, PullOptions::default()))
+    }
+
     /// Copies an image from one reference to another, in the same registry or another one, byte for byte and without a
     /// temporary file. Of an index, every image goes along; [`CopyOptions`] and [`run`](Client::run) can copy less.
     ///
@@ -131,6 +143,16 @@ impl Client {
     /// When the work itself breaks down; everything that is wrong with the archive is part of the result.
     pub fn verify_archive(&self, archive: impl AsRef<Path>) -> Result<Verified, Error> {
         self.run(VerifyArchive::new(archive.as_ref()))
+    }
+
+    /// Fetches a blob into a file, which is there only when it is whole and verified; what was interrupted goes on where it
+    /// stopped. Run [`ReadBlob`](registry_proto::flow::ReadBlob) to get it piece by piece instead.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] when it is not there, [`Error::Integrity`] when it is not what its digest says, [`Error::Local`] when
+    /// it can't be written.
+    pub fn blob(&self, repository: &Repository, digest: &Digest, out: impl AsRef<Path>) -> Result<Descriptor, Error> {
+        self.run(SaveBlob::new(repository.clone(), digest.clone(), out))
     }
 
     /// Fetches a manifest or an index, its bytes as they are: `GET /v2/<name>/manifests/<reference>`.

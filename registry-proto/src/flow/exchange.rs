@@ -37,7 +37,8 @@ const WARNING_BYTES: usize = 4096;
 pub(crate) enum Answer {
     /// With a reply; what it means is the owner's business.
     Reply(Reply),
-    /// Without one, in a way that only the owner can judge ([`Replay::OwnerAsksFirst`], [`Replay::Never`]).
+    /// Without one, in a way that only the owner can judge ([`Replay::OwnerAsksFirst`], [`Replay::OwnerGoesOn`],
+    /// [`Replay::Never`]).
     Lost(Lost),
 }
 
@@ -46,7 +47,8 @@ pub(crate) enum Answer {
 pub(crate) struct Lost {
     pub(crate) asked: Asked,
     pub(crate) why: Failure,
-    pub(crate) sent: Option<Digester>,
+    /// The digester of the body that went out of a file or into one, as far as it came.
+    pub(crate) moved: Option<Digester>,
 }
 
 #[derive(Debug)]
@@ -122,7 +124,7 @@ impl Exchange {
         let reply = match outcome {
             Outcome::Replied { head, .. } => Ok(head.status),
             Outcome::Failed { why, .. } => Err(why.clone()),
-            Outcome::Indexed(_) | Outcome::Hashed(_) => unreachable!("tickets are typed: an exchange gets a reply"),
+            _ => unreachable!("tickets are typed: an exchange gets a reply"),
         };
         self.notes.push_back(Event::Asked { request, reply, took: cx.now.since(self.asked_at) });
         if let (State::Sent { .. }, Outcome::Replied { head, .. }) = (&self.state, outcome)
@@ -181,7 +183,7 @@ impl Exchange {
         cx.session.pace.occupy(&target, job);
         self.asked_at = now;
         self.state = State::Sent { job, with };
-        Step::Run(Job::Exchange(ticket, with_agent(request, cx), self.ask.plan, timeouts(cx)))
+        Step::Run(Job::Exchange(ticket, with_agent(request, cx), self.ask.plan.clone(), timeouts(cx)))
     }
 
     fn authorisation(&self, cx: &mut Context<'_>) -> Result<Authorisation, Error> {
@@ -238,8 +240,8 @@ impl Exchange {
                     url: self.url.clone(),
                     status: head.status,
                     headers: head.headers,
-                    body: body.into_bytes(),
-                    sent: None,
+                    body: body.into_parts().0,
+                    moved: None,
                 };
                 match self.read_token(cx, &reply, &key.scopes) {
                     Ok(token) => (Some(token), State::Ready),
@@ -254,7 +256,7 @@ impl Exchange {
                 let error = Error::Transport { asked, last: why, tries: self.tries + 1 };
                 (None, State::Settled(Box::new(Err(error))))
             }
-            Outcome::Indexed(_) | Outcome::Hashed(_) => unreachable!("tickets are typed: an exchange gets a reply"),
+            _ => unreachable!("tickets are typed: an exchange gets a reply"),
         };
         cx.session.tokens.fetched(key, token, cx.now);
         cx.session.moved();
@@ -308,7 +310,8 @@ impl Exchange {
             return State::Settled(Box::new(Err(error)));
         }
         if is_transient(status) {
-            let again = self.ask.replay == Replay::Anytime && self.tries < cx.session.config().retries;
+            let may_repeat = matches!(self.ask.replay, Replay::Anytime | Replay::OwnerGoesOn);
+            let again = may_repeat && self.tries < cx.session.config().retries;
             let why = describe(status, &reply.errors());
             if again {
                 return self.pause_or(cx, &reply, why);
@@ -326,7 +329,7 @@ impl Exchange {
             || self.ask.method == Method::POST && self.ask.url.query().is_some_and(|query| query.starts_with("mount="))
     }
 
-    fn failed(&mut self, cx: &mut Context<'_>, why: Failure, sent: Option<Digester>) -> State {
+    fn failed(&mut self, cx: &mut Context<'_>, why: Failure, moved: Option<Digester>) -> State {
         let asked = self.asked();
         if why.is_local() {
             return State::Settled(Box::new(Err(Error::Local(why))));
@@ -334,7 +337,7 @@ impl Exchange {
         let may_repeat = match self.ask.replay {
             Replay::Anytime => why.is_transient(),
             Replay::OwnerAsksFirst => why.sent_nothing(),
-            Replay::Never => false,
+            Replay::OwnerGoesOn | Replay::Never => false,
         };
         if may_repeat && self.tries < cx.session.config().retries {
             // From the start: a redirect's target may have expired.
@@ -343,11 +346,16 @@ impl Exchange {
             self.hops = 0;
             return self.pause(cx, &asked, &why.to_string(), None);
         }
-        if self.ask.replay == Replay::Anytime || why.sent_nothing() || !why.is_transient() {
+        let is_owners = match self.ask.replay {
+            Replay::Anytime => false,
+            Replay::OwnerGoesOn => true,
+            Replay::OwnerAsksFirst | Replay::Never => !why.sent_nothing(),
+        };
+        if !is_owners || !why.is_transient() {
             let error = Error::Transport { asked, last: why, tries: self.tries + 1 };
             return State::Settled(Box::new(Err(error)));
         }
-        State::Settled(Box::new(Ok(Answer::Lost(Lost { asked, why, sent }))))
+        State::Settled(Box::new(Ok(Answer::Lost(Lost { asked, why, moved }))))
     }
 
     /// A 401: what to try next, or why there is nothing to try.
@@ -528,18 +536,19 @@ impl Flow for Exchange {
             State::Sent { with, .. } => match done.outcome {
                 Outcome::Replied { head, body, sent } => {
                     let head = *head;
+                    let (body, filed) = body.into_parts();
                     let reply = Reply {
                         asked: self.asked(),
                         url: self.url.clone(),
                         status: head.status,
                         headers: head.headers,
-                        body: body.into_bytes(),
-                        sent,
+                        body,
+                        moved: sent.or(filed),
                     };
                     self.replied(cx, with, reply)
                 }
-                Outcome::Failed { why, sent } => self.failed(cx, why, sent),
-                Outcome::Indexed(_) | Outcome::Hashed(_) => unreachable!("tickets are typed: an exchange gets a reply"),
+                Outcome::Failed { why, moved } => self.failed(cx, why, moved),
+                _ => unreachable!("tickets are typed: an exchange gets a reply"),
             },
             other => other,
         };

@@ -2,6 +2,7 @@
 
 mod archive;
 mod args;
+mod blob;
 mod change;
 mod copy;
 mod demo;
@@ -10,6 +11,7 @@ mod inspect;
 mod lists;
 mod output;
 mod progress;
+mod pull;
 mod push;
 mod registry;
 mod serve;
@@ -68,6 +70,7 @@ fn run(tug: Tug) -> Result<(), Trouble> {
     let done = runtime.block_on(async {
         match tug.verb {
             Verb::Push(what) => push::push(what, voice).await,
+            Verb::Pull(what) => pull::pull(what, voice).await,
             Verb::Copy(what) => copy::copy(what, voice).await,
             Verb::Tags(what) => lists::tags(what, voice).await,
             Verb::Catalog(what) => lists::catalog(what, voice).await,
@@ -78,6 +81,7 @@ fn run(tug: Tug) -> Result<(), Trouble> {
             Verb::Inspect(what) => inspect::inspect(what, voice).await,
             Verb::Manifest(what) => inspect::manifest(what, voice).await,
             Verb::Config(what) => inspect::config(what, voice).await,
+            Verb::Blob(what) => blob::blob(what, voice).await,
             Verb::Validate(what) => archive::validate(what, voice).await,
             Verb::Serve(what) => serve::serve(what).await,
             Verb::Demo(what) => demo::demo(what, voice).await,

@@ -187,11 +187,12 @@ impl Screen {
     fn tell(&mut self, event: Event) {
         match event {
             Event::Queued { blob, .. } => self.total += blob.size,
+            Event::Kept { repository, blob } => self.left(&repository, &blob, "here already"),
             Event::Exists { repository, blob } => self.left(&repository, &blob, "there already"),
             Event::Mounted { repository, blob } => self.left(&repository, &blob, "mounted"),
-            Event::Sending { repository, blob, meter } => {
+            Event::Sending { repository, blob, meter } | Event::Fetching { repository, blob, meter } => {
                 let key = (repository, blob.digest.clone());
-                // Sent once more from the start: the same blob, the same bar.
+                // Moved once more from the start: the same blob, the same bar.
                 let bar = self.moving.remove(&key).and_then(|moving| moving.bar);
                 let bar = bar.or_else(|| self.bars.as_ref().map(|bars| bars.add(&blob)));
                 self.moving.insert(key, Moving { meter, bar });
@@ -200,6 +201,11 @@ impl Screen {
                 self.done += blob.size;
                 self.over(&repository, &blob);
                 self.line(&blob, format_args!("sent, {}", bytes(blob.size)));
+            }
+            Event::Fetched { repository, blob } => {
+                self.done += blob.size;
+                self.over(&repository, &blob);
+                self.line(&blob, format_args!("fetched, {}", bytes(blob.size)));
             }
             Event::ManifestPut { repository, reference, digest, .. } => {
                 self.say(format_args!("{}: {repository} {reference} put", short(&digest)));

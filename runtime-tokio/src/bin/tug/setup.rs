@@ -32,13 +32,19 @@ pub(crate) fn config(access: &Access, upload: Option<&Upload>) -> Config {
 /// The client that the flags describe. `registry`: whom a user and password are for.
 pub(crate) fn client(access: &Access, upload: Option<&Upload>, registry: Option<&Registry>) -> Result<Client, Trouble> {
     let mut config = config(access, upload);
+    log_in(&mut config, access, registry)?;
+    build(access, config)
+}
+
+/// Takes over the user and password of the flags, for this registry.
+pub(crate) fn log_in(config: &mut Config, access: &Access, registry: Option<&Registry>) -> Result<(), Trouble> {
     if let Some(username) = &access.username {
         let registry = registry.ok_or_else(|| {
             Trouble::Usage("--username needs one registry that it is for: give a REF, or --prefix".to_owned())
         })?;
         config.log_in(registry, Credential::password(username, password(access)?));
     }
-    build(access, config)
+    Ok(())
 }
 
 /// The client of a configuration that is complete.
