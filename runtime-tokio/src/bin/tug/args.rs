@@ -14,7 +14,7 @@ use registry_tokio::proto::UploadPolicy;
 use registry_tokio::proto::spec::{Platform, Reference, Registry};
 
 pub(crate) use change::{Delete, Tag};
-pub(crate) use lists::{Catalog, Tags};
+pub(crate) use lists::{Catalog, Referrers, Tags};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +33,8 @@ Examples:
   # What is in a registry
   tug inspect localhost:5000/app:v1
   tug digest debian:stable-slim
+  # What is said about an image: signatures, attestations, bills of materials
+  tug referrers localhost:5000/app:v1
   tug catalog localhost:5000 && tug tags localhost:5000/app
   # Another name for it, and away with it
   tug tag localhost:5000/app:v1 stable
@@ -114,6 +116,7 @@ pub(crate) enum Verb {
     Inspect(Look),
     Manifest(RawManifest),
     Config(RawConfig),
+    Referrers(Referrers),
     Blob(Blob),
     /// Check that an archive is whole
     ///
