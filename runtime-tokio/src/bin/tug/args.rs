@@ -221,8 +221,8 @@ pub(crate) struct Pull {
 pub(crate) enum PullFormat {
     /// A tar with both an OCI layout and `manifest.json` (the default)
     DockerOci,
-    /// A docker-archive, for tools that know nothing else. It keeps layers, but not the image's own manifest: pushed again, the
-    /// image may get another digest
+    /// A docker-archive, for tools that know nothing else. That format has no place for an image's own manifest: pushed from it by
+    /// other tools, the image may get another digest
     Docker,
     /// A tar of an OCI layout
     Oci,
