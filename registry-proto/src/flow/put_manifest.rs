@@ -25,7 +25,7 @@ pub struct PutManifest {
 #[derive(Debug)]
 enum State {
     New,
-    Putting(Putting),
+    Putting(Box<Putting>),
     Cancelled,
 }
 
@@ -59,7 +59,7 @@ impl Flow for PutManifest {
         loop {
             match &mut self.state {
                 State::New => match self.put(cx) {
-                    Ok(put) => self.state = State::Putting(put),
+                    Ok(put) => self.state = State::Putting(Box::new(put)),
                     Err(why) => return Step::Done(Err(why)),
                 },
                 State::Putting(put) => {

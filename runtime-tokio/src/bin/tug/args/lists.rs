@@ -1,7 +1,7 @@
 //! `tags` and `catalog`.
 
 use clap::Args;
-use registry_tokio::proto::spec::{Reference, Registry};
+use registry_tokio::proto::spec::{Registry, Repository};
 
 use super::{Access, FormatArg};
 
@@ -23,7 +23,7 @@ JSON (--format json):
 pub(crate) struct Tags {
     /// Of which repository: [HOST[:PORT]/]REPOSITORY
     #[arg(value_name = "REPO")]
-    pub(crate) repository: Reference,
+    pub(crate) repository: Repository,
     #[command(flatten)]
     pub(crate) format: FormatArg,
     #[command(flatten)]
