@@ -1,4 +1,9 @@
 //! Putting one manifest.
+//!
+//! ```text
+//!   New ─┬─ the reference has another digest ─▶ done (Err)
+//!        └─▶ Putting ─▶ done; a blob that stays unknown is an error like any other
+//! ```
 
 use crate::error::Error;
 use crate::flow::{Context, Flow, PutOutcome, Putting, Step, ready};
