@@ -5,8 +5,10 @@
 pub mod copies;
 pub mod docker_registry;
 pub mod images;
+pub mod keeping;
 pub mod memory;
 pub mod pulls;
+pub mod referrers;
 pub mod runtimes;
 pub mod scenario;
 pub mod seeds;

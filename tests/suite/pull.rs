@@ -113,7 +113,7 @@ fn blobs_are_read_and_saved_right_or_with_a_clear_error() {
         profile.range_max = (seed % 5 == 0).then_some(100 + seed % 300);
         profile.serves_ranges = seed % 7 != 0;
         let mut registry = Registry::new(profile);
-        let content: Vec<u8> = (0..seed % 5000).map(|at| (at * seed >> 3) as u8).collect();
+        let content: Vec<u8> = (0..seed % 5000).map(|at| ((at * seed) >> 3) as u8).collect();
         let digest = registry.insert_blob("app", content.clone().into());
         let is_damaged = seed % 11 == 0
             && !content.is_empty()

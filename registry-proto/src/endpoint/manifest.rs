@@ -169,6 +169,12 @@ pub(crate) fn was_put(reply: &Reply, manifest: &Manifest) -> Result<Put, Error> 
     })
 }
 
+/// Whether a registry that took a manifest says that it lists it among what refers to its subject.
+pub(crate) fn is_listed(reply: &Reply, manifest: &Manifest) -> bool {
+    let told: Option<Digest> = reply.header("oci-subject").and_then(|told| told.trim().parse().ok());
+    told.is_some_and(|told| manifest.subject().is_some_and(|subject| subject.digest == told))
+}
+
 /// The error for a `PUT` that was refused for good.
 pub(crate) fn put_refused(reply: &Reply) -> Error {
     let missing = [ErrorCode::ManifestBlobUnknown, ErrorCode::BlobUnknown];

@@ -575,7 +575,7 @@ fn timeouts(cx: &Context<'_>) -> Timeouts {
     cx.session.config().timeouts
 }
 
-fn is_transient(status: StatusCode) -> bool {
+pub(super) fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504 | 507..=509 | 520..=599)
 }
 

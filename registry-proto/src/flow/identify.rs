@@ -40,6 +40,8 @@ pub(crate) struct Found {
     pub(crate) proven: bool,
     /// Manifests that it names, if it is an index.
     pub(crate) children: Vec<Digest>,
+    /// What it says something about.
+    pub(crate) subject: Option<Digest>,
 }
 
 impl Identify {
@@ -54,7 +56,7 @@ impl Identify {
             // Damaged, or of no known form; but there, and it was named by its digest.
             (Err(Error::Protocol { .. } | Error::Integrity { .. }), TagOrDigest::Digest(digest)) => {
                 let (digest, children) = (digest.clone(), Vec::new());
-                return Ok(Identified::As(Found { digest, proven: false, children }));
+                return Ok(Identified::As(Found { digest, proven: false, children, subject: None }));
             }
             (Err(why), _) => return Err(why),
         };
@@ -77,7 +79,8 @@ impl Identify {
             .filter(|child| matches!(child.media_type.kind(), Kind::Manifest | Kind::Index | Kind::Schema1))
             .map(|child| child.digest.clone())
             .collect();
-        Ok(Identified::As(Found { digest, proven, children }))
+        let subject = manifest.subject().map(|subject| subject.digest.clone());
+        Ok(Identified::As(Found { digest, proven, children, subject }))
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //!   New ─┬─ the reference has another digest ─▶ done (Err)
-//!        └─▶ Putting ─▶ done; a blob that stays unknown is an error like any other
+//!        └─▶ Putting ─▶ Listing, on its subject's list if it has one that clients keep ─▶ done
 //! ```
 
+use std::num::NonZeroUsize;
+
 use crate::error::Error;
-use crate::flow::{Context, Flow, PutOutcome, Putting, Step, ready};
+use crate::flow::referrers::Relist;
+use crate::flow::{Context, Fleet, Flow, PutOutcome, Putting, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Descriptor, Digest, Manifest, Reference, TagOrDigest};
 
@@ -14,6 +17,8 @@ use crate::spec::{Descriptor, Digest, Manifest, Reference, TagOrDigest};
 ///
 /// What it names has to be there already: an image's blobs, an index's manifests. A tag that was there before leads to this
 /// manifest from then on. To put what a registry has under another tag, see [`Retag`](super::Retag).
+///
+/// Where clients keep the list of what refers to a manifest, one that refers to another is put on its list.
 ///
 /// Tells of it as [`Event::ManifestPut`](crate::Event::ManifestPut), and yields the manifest's descriptor.
 ///
@@ -31,6 +36,8 @@ pub struct PutManifest {
 enum State {
     New,
     Putting(Box<Putting>),
+    /// On its subject's list.
+    Listing(Fleet<Relist>),
     Cancelled,
 }
 
@@ -67,11 +74,15 @@ impl Flow for PutManifest {
                     Ok(put) => self.state = State::Putting(Box::new(put)),
                     Err(why) => return Step::Done(Err(why)),
                 },
-                State::Putting(put) => {
-                    return Step::Done(match ready!(put.poll(cx)) {
-                        Ok(PutOutcome::Put) => Ok(self.manifest.descriptor()),
-                        Ok(PutOutcome::BlobUnknown(why)) | Err(why) => Err(why),
-                    });
+                State::Putting(put) => match ready!(put.poll(cx)) {
+                    Ok(PutOutcome::Put(unlisted)) => {
+                        let lists = Relist::all(unlisted.map(|unlisted| *unlisted).into_iter().collect());
+                        self.state = State::Listing(Fleet::new(lists, NonZeroUsize::MIN));
+                    }
+                    Ok(PutOutcome::BlobUnknown(why)) | Err(why) => return Step::Done(Err(why)),
+                },
+                State::Listing(lists) => {
+                    return Step::Done(ready!(lists.poll(cx)).map(|_| self.manifest.descriptor()));
                 }
                 State::Cancelled => return Step::Done(Err(Error::Cancelled)),
             }
@@ -81,6 +92,7 @@ impl Flow for PutManifest {
     fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
         match &mut self.state {
             State::Putting(put) => put.handle(cx, done),
+            State::Listing(lists) => lists.handle(cx, done),
             State::New | State::Cancelled => Err(done),
         }
     }
@@ -88,6 +100,7 @@ impl Flow for PutManifest {
     fn cancel(&mut self) {
         match &mut self.state {
             State::Putting(put) => put.cancel(),
+            State::Listing(lists) => lists.cancel(),
             State::New => self.state = State::Cancelled,
             State::Cancelled => {}
         }

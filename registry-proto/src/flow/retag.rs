@@ -73,7 +73,8 @@ impl Flow for Retag {
                     Err(why) => settled(Err(why)),
                 },
                 State::Putting(put, manifest) => match ready!(put.poll(cx)) {
-                    Ok(PutOutcome::Put) => {
+                    // (Whoever put it here has told its subject's list.)
+                    Ok(PutOutcome::Put(_)) => {
                         let manifest = manifest.clone();
                         self.next(cx, manifest)
                     }

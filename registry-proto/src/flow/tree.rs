@@ -55,8 +55,8 @@ pub(crate) struct Tree {
 #[derive(Debug)]
 enum State {
     New,
-    Root(FetchManifest),
-    Checking(FetchBlob, Platform, Box<Manifest>),
+    Root(Box<FetchManifest>),
+    Checking(Box<FetchBlob>, Platform, Box<Manifest>),
     Level(Fleet<FetchManifest>),
     Cancelled,
 }
@@ -96,13 +96,14 @@ impl FetchTree {
             let child = choose(index, platform, &self.reference)?.clone();
             self.is_chosen = true;
             self.chosen.clone_from(&child.platform);
-            return Ok(Some(State::Root(FetchManifest::described(self.repository().clone(), child))));
+            return Ok(Some(State::Root(Box::new(FetchManifest::described(self.repository().clone(), child)))));
         }
         if let (Some(platform), Some(image), false) = (&self.platform, root.image(), self.is_chosen)
             && self.strict
             && image.config.media_type.is_image_config()
         {
-            let (fetch, platform) = (FetchBlob::new(self.repository().clone(), image.config.clone()), platform.clone());
+            let (fetch, platform) =
+                (Box::new(FetchBlob::new(self.repository().clone(), image.config.clone())), platform.clone());
             return Ok(Some(State::Checking(fetch, platform, Box::new(root))));
         }
         self.after_check(cx, root)
@@ -229,7 +230,7 @@ impl Flow for FetchTree {
         loop {
             let next = match &mut self.state {
                 State::New => {
-                    self.state = State::Root(FetchManifest::new(&self.reference));
+                    self.state = State::Root(Box::new(FetchManifest::new(&self.reference)));
                     continue;
                 }
                 State::Root(fetch) => {

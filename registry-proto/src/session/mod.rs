@@ -6,6 +6,7 @@ mod known;
 mod learned;
 mod pace;
 mod realm;
+mod referrers;
 mod tokens;
 mod warned;
 
@@ -39,6 +40,7 @@ pub struct Session {
     pub(crate) tokens: tokens::Tokens,
     pub(crate) known: known::Known,
     pub(crate) pace: pace::Pace,
+    pub(crate) referrers: referrers::Referrers,
     pub(crate) warned: warned::Warned,
     learned: learned::Lessons,
     last_id: u64,
@@ -54,6 +56,7 @@ impl Session {
             tokens: tokens::Tokens::default(),
             known: known::Known::default(),
             pace: pace::Pace::default(),
+            referrers: referrers::Referrers::default(),
             warned: warned::Warned::default(),
             learned: learned::Lessons::default(),
             last_id: 0,

@@ -134,7 +134,7 @@ impl ReadBlob {
         if digester.at() < blob.size || digester.digest() == self.digest {
             return Ok((State::Told { blob, digester }, Some(bytes)));
         }
-        Err(Error::Integrity { asked: reply.asked.clone(), expected: self.digest.clone(), found: digester.digest() })
+        Err(Error::Integrity { asked: reply.asked, expected: self.digest.clone(), found: digester.digest() })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Deleting: a manifest, a tag, all of a repository.
 //!
 //! ```text
-//!   DeleteManifest    Identify ─▶ Remove its digest
+//!   DeleteManifest    Identify ─▶ Remove its digest ─▶ Relist without it, if it refers to another
 //!   Untag             HEAD ─▶ Remove the tag
 //!   DeleteRepository  ListTags ─▶ Fleet<Identify>, and again for what indexes name ─▶ Fleet<Remove>, indexes first
 //! ```

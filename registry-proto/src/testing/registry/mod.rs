@@ -26,6 +26,7 @@ mod manifests;
 mod negotiate;
 mod profile;
 mod query;
+mod referrers;
 mod reply;
 mod route;
 mod session;
@@ -43,7 +44,7 @@ use http::{Method, StatusCode};
 use crate::spec::{Digest, Manifest, ManifestError, RepositoryName};
 
 pub use ledger::{EarlyManifest, Ledger, Mismatch, Outcome, SessionRecord};
-pub use profile::{Auth, LocationStyle, Mount, Profile, RangeDialect, StaleState, Support};
+pub use profile::{Auth, LocationStyle, Mount, Profile, RangeDialect, Referrers, StaleState, Support};
 
 use auth::Tokens;
 use call::Call;

@@ -14,7 +14,7 @@ use registry_tokio::proto::UploadPolicy;
 use registry_tokio::proto::spec::{Platform, Reference, Registry};
 
 pub(crate) use change::{Delete, Tag};
-pub(crate) use lists::{Catalog, Tags};
+pub(crate) use lists::{Catalog, Referrers, Tags};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +33,8 @@ Examples:
   # What is in a registry
   tug inspect localhost:5000/app:v1
   tug digest debian:stable-slim
+  # What is said about an image: signatures, attestations, bills of materials
+  tug referrers localhost:5000/app:v1
   tug catalog localhost:5000 && tug tags localhost:5000/app
   # Another name for it, and away with it
   tug tag localhost:5000/app:v1 stable
@@ -114,6 +116,7 @@ pub(crate) enum Verb {
     Inspect(Look),
     Manifest(RawManifest),
     Config(RawConfig),
+    Referrers(Referrers),
     Blob(Blob),
     /// Check that an archive is whole
     ///
@@ -375,10 +378,10 @@ pub(crate) struct Serve {
     pub(crate) addr: SocketAddr,
 }
 
-/// Push an image to a registry of its own and show that it is there
+/// Show it all at work, with a registry of its own
 ///
-/// Starts a registry in memory on a free port of this machine, makes an image on the spot (or takes yours), pushes it, and
-/// looks at the result, each step with the command that does it.
+/// Starts a registry in memory on a free port of this machine, makes an image on the spot (or takes yours), pushes it, looks at
+/// it, pulls it back, compares and deletes it, each step with the command that does it.
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
     /// Push this archive instead of an image made on the spot

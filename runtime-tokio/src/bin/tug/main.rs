@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod pull;
 mod push;
+mod referrers;
 mod registry;
 mod serve;
 mod setup;
@@ -81,6 +82,7 @@ fn run(tug: Tug) -> Result<(), Trouble> {
             Verb::Inspect(what) => inspect::inspect(what, voice).await,
             Verb::Manifest(what) => inspect::manifest(what, voice).await,
             Verb::Config(what) => inspect::config(what, voice).await,
+            Verb::Referrers(what) => referrers::referrers(what, voice).await,
             Verb::Blob(what) => blob::blob(what, voice).await,
             Verb::Validate(what) => archive::validate(what, voice).await,
             Verb::Serve(what) => serve::serve(what).await,

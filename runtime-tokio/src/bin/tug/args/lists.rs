@@ -1,7 +1,7 @@
-//! `tags` and `catalog`.
+//! `tags`, `catalog` and `referrers`.
 
 use clap::Args;
-use registry_tokio::proto::spec::{Registry, Repository};
+use registry_tokio::proto::spec::{MediaType, Reference, Registry, Repository};
 
 use super::{Access, FormatArg};
 
@@ -14,6 +14,11 @@ const CATALOG_JSON: &str = "\
 JSON (--format json):
   {\"registry\": as it was understood, \"repositories\": [their names]}
   It is written while the pages come: if it is cut off, the list is, and the exit status says so.";
+
+const REFERRERS_JSON: &str = "\
+JSON (--format json):
+  {\"reference\": as it was understood, \"referrers\": [descriptors]}
+  A descriptor is what the registry lists (image-spec): mediaType, digest, size, artifactType, annotations …";
 
 /// List the tags of a repository
 ///
@@ -44,4 +49,30 @@ pub(crate) struct Catalog {
     pub(crate) format: FormatArg,
     #[command(flatten)]
     pub(crate) access: Access,
+}
+
+/// List what is said about an image: signatures, attestations, bills of materials
+///
+/// Prints a line for each: its digest, the type of artifact that it is, and the size of its manifest in bytes. Where the
+/// registry has no such list, what clients keep under the tag for that (`sha256-…`) is listed. It is the registry's word: what
+/// a signature is worth is for those to say who check it.
+#[derive(Args, Debug)]
+#[command(after_long_help = REFERRERS_JSON)]
+pub(crate) struct Referrers {
+    /// About what: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
+    #[arg(value_name = "REF")]
+    pub(crate) reference: Reference,
+    /// Only artifacts of this type
+    #[arg(long, value_name = "TYPE", value_parser = media_type)]
+    pub(crate) artifact_type: Option<MediaType>,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+fn media_type(text: &str) -> Result<MediaType, String> {
+    let media_type = MediaType::new(text);
+    let written = media_type.as_str().eq_ignore_ascii_case(text) && text.contains('/');
+    written.then_some(media_type).ok_or_else(|| "a media type such as application/spdx+json".to_owned())
 }
