@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
 
-pub mod alone;
 pub mod copies;
 pub mod docker_registry;
 pub mod images;

@@ -16,15 +16,15 @@ use registry_proto::spec::{Digest, Reference, Repository};
 use registry_proto::testing::registry::{Auth, Profile, Registry, Support};
 use registry_proto::testing::simulation::{Faults, Ran, Simulation};
 use registry_proto::{Config, Context, Credential, Error, Event, Session, Step};
-use registry_tests::alone;
 use registry_tests::docker_registry::DockerRegistry;
+use registry_tests::memory;
 use registry_tests::on_all_runtimes;
 use registry_tests::runtimes::Runtime;
 use registry_tests::server::{self, Answer};
 use registry_tokio::serve::Server;
 
 fn repository(host: &str, name: &str) -> Repository {
-    format!("{host}/{name}").parse::<Reference>().unwrap().repository().clone()
+    format!("{host}/{name}").parse().unwrap()
 }
 
 /// Puts an image there that has no layers to speak of.
@@ -283,17 +283,9 @@ fn a_list_of_any_length_takes_the_memory_of_a_page(runtime: Runtime) {
     const PAGES: u64 = 200;
     const NAMES: u64 = 10_000;
     let name = |n: u64| format!("a-tag-as-long-as-those-that-machines-make-{n:08}");
-    let prepare = || {
-        let server = scripted(move |page| {
-            let names: Vec<String> = (page * NAMES..(page + 1) * NAMES).map(|n| format!("\"{}\"", name(n))).collect();
-            let rel = if page + 1 < PAGES { "next" } else { "last" };
-            (format!("[{}]", names.join(",")), format!("<?last={page}>; rel={rel}"))
-        });
-        (server.host(), server)
-    };
-    let list = |host: &str| {
+    if let Some(host) = memory::task() {
         let mut seen = 0;
-        let flow = ListTags::new(repository(host, "app"));
+        let flow = ListTags::new(repository(&host, "app"));
         let count = runtime.run_with(Config::default(), flow, |event| {
             if let Event::Listed { names } = event {
                 assert_eq!(names[0], name(seen));
@@ -301,11 +293,17 @@ fn a_list_of_any_length_takes_the_memory_of_a_page(runtime: Runtime) {
             }
         });
         assert_eq!((count.unwrap(), seen), (PAGES * NAMES, PAGES * NAMES));
-    };
-    if let Some(peak) = alone::peak(prepare, list) {
-        println!("{runtime}: {} MiB at most", peak / 1024);
-        assert!(peak < 32 << 10, "{runtime}: {peak} KiB");
+        memory::report();
+        return;
     }
+    let server = scripted(move |page| {
+        let names: Vec<String> = (page * NAMES..(page + 1) * NAMES).map(|n| format!("\"{}\"", name(n))).collect();
+        let rel = if page + 1 < PAGES { "next" } else { "last" };
+        (format!("[{}]", names.join(",")), format!("<?last={page}>; rel={rel}"))
+    });
+    let needed = memory::measure(&server.host());
+    println!("{runtime}: {} KiB at most", needed.peak);
+    assert!(needed.peak < 32 << 10, "{runtime}: {} KiB", needed.peak);
 }
 
 on_all_runtimes!(
