@@ -217,6 +217,7 @@ const fn transport_advice(last: &Failure) -> &'static str {
 const fn local_advice(why: &Failure) -> &'static str {
     match why.kind() {
         FailureKind::Mismatch => "; the archive is damaged or was changed: nothing of it was committed",
+        FailureKind::Target => "; nothing half-written has its final name, and what has come so far is used by the next run",
         _ => "",
     }
 }
