@@ -25,7 +25,8 @@ use crate::spec::{Algorithm, Digest};
 /// ```
 #[derive(Clone)]
 pub struct Digester {
-    hash: Hash,
+    /// Boxed, since digesters travel with jobs and answers, and a SHA-512 is large.
+    hash: Box<Hash>,
     at: u64,
 }
 
@@ -54,7 +55,7 @@ impl Digester {
             Algorithm::Sha384 => Hash::Sha384(Sha384::new()),
             Algorithm::Sha512 => Hash::Sha512(Sha512::new()),
         };
-        Self { hash, at: 0 }
+        Self { hash: Box::new(hash), at: 0 }
     }
 
     /// Takes in `bytes`, which stand at `offset` in the blob. What lies below the watermark is skipped.
@@ -65,7 +66,7 @@ impl Digester {
         let seen = self.at.checked_sub(offset).ok_or(Gap { at: self.at, offset })?;
         let skip = usize::try_from(seen).unwrap_or(usize::MAX).min(bytes.len());
         let fresh = &bytes[skip..];
-        match &mut self.hash {
+        match &mut *self.hash {
             Hash::Sha256(hash) => hash.update(fresh),
             Hash::Sha384(hash) => hash.update(fresh),
             Hash::Sha512(hash) => hash.update(fresh),
@@ -81,7 +82,7 @@ impl Digester {
 
     /// The digest of what has been hashed so far.
     pub fn digest(&self) -> Digest {
-        match &self.hash {
+        match &*self.hash {
             Hash::Sha256(hash) => Digest::from_hash(Algorithm::Sha256, &hash.clone().finalize()),
             Hash::Sha384(hash) => Digest::from_hash(Algorithm::Sha384, &hash.clone().finalize()),
             Hash::Sha512(hash) => Digest::from_hash(Algorithm::Sha512, &hash.clone().finalize()),

@@ -34,7 +34,7 @@ mod time;
 pub use digester::{Digester, Gap};
 pub use endpoint::ping::Ping;
 pub use error::{Asked, Denied, DeniedBecause, Error, Refusal};
-pub use event::{BlobId, Event};
+pub use event::{BlobId, Event, Piece};
 pub use flow::{Context, Flow, Step};
 pub use secret::{Credential, Secret};
 pub use session::{Config, Scheme, Session, TokenRequest, UploadPolicy};

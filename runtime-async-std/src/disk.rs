@@ -1,12 +1,13 @@
-//! Archives on the local file system.
+//! The local file system, as archives are read from it and written to it.
 
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
 use registry_proto::archive::{Disk, Opened};
+use registry_proto::job::Storage;
 
-/// The local file system, as archives are read from it.
+/// The local file system.
 #[derive(Debug)]
 pub(crate) struct LocalDisk;
 
@@ -17,5 +18,29 @@ impl Disk for LocalDisk {
         let file = File::open(path)?;
         let about = file.metadata()?;
         Ok(if about.is_dir() { Opened::Folder } else { Opened::File { file, size: about.len() } })
+    }
+}
+
+impl Storage for LocalDisk {
+    type Out = File;
+
+    fn open_out(&self, path: &Path) -> io::Result<File> {
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        match (open(), path.parent()) {
+            (Err(why), Some(folder)) if why.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(folder)?;
+                open()
+            }
+            (opened, _) => opened,
+        }
+    }
+
+    fn resize(&self, file: &mut File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+
+    fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
+        File::open(from)?.sync_all()?;
+        fs::rename(from, to)
     }
 }

@@ -50,7 +50,6 @@ impl Driver {
 
     /// Runs a flow to its end.
     pub(crate) async fn drive<F: Flow>(&self, mut flow: F, mut tell: impl FnMut(Event)) -> Result<F::Output, Error> {
-        let limits = self.lock().config().archive;
         let mut answers = FuturesUnordered::new();
         let mut running = Running { driver: self, jobs: BTreeMap::new() };
         let mut cancelled = false;
@@ -64,7 +63,7 @@ impl Driver {
             let until = match self.step(|cx| flow.poll(cx)) {
                 Step::Run(job) => {
                     let id = job.id();
-                    let (answer, abort) = abortable(perform(self.surf.clone(), limits, job));
+                    let (answer, abort) = abortable(perform(self.surf.clone(), job));
                     running.jobs.insert(id, abort);
                     answers.push(answer);
                     continue;

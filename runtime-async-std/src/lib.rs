@@ -14,6 +14,7 @@ mod disk;
 mod drive;
 mod perform;
 mod stream;
+mod taking;
 mod transport;
 
 pub use client::{Client, ClientBuilder};

@@ -5,65 +5,40 @@ use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use async_std::future::timeout;
+use bytes::Bytes;
 use futures_util::{AsyncBufRead as _, FutureExt as _, select_biased};
 use http_client::http_types::{self, Method, Url};
 use registry_proto::Digester;
-use registry_proto::archive::{self, Archive};
-use registry_proto::job::{
-    Completion, Failure, FailureKind, FileRange, Job, More, Payload, Phase, Plan, Received, Timeouts,
-};
+use registry_proto::job::{Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Received, Timeouts};
 use surf::Client as Surf;
 
 use crate::body::{self, Feed};
 use crate::connect::failure_of;
 use crate::disk::LocalDisk;
 use crate::stream::Line;
-
-/// What is read of a file at a time where nothing is sent.
-const BUFFER: usize = 256 << 10;
+use crate::taking::Taking;
 
 /// Does a job. Its ticket is answered whatever happens, also if the work panics.
-pub(crate) async fn perform(surf: Surf, limits: archive::Limits, job: Job) -> Completion {
+pub(crate) async fn perform(surf: Surf, job: Job) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
             let done = AssertUnwindSafe(exchange(&surf, request, plan, timeouts)).catch_unwind().await;
-            match done.unwrap_or_else(|_| Exchanged { result: Err(panicked()), sent: None }) {
-                Exchanged { result: Ok((head, body)), sent } => ticket.replied(head, body, sent),
-                Exchanged { result: Err(why), sent } => ticket.failed(why, sent),
+            match done.unwrap_or_else(|_| Exchanged { result: Err(panicked()), moved: None }) {
+                Exchanged { result: Ok((head, body)), moved } => ticket.replied(head, body, moved),
+                Exchanged { result: Err(why), moved } => ticket.failed(why, moved),
             }
         }
-        Job::Index(ticket, path) => {
-            let reading = blocking(move || Archive::examine(&LocalDisk, &path, &limits));
-            match reading.await {
-                Ok(found) => ticket.indexed(found),
-                Err(why) => ticket.failed(why),
-            }
-        }
-        Job::Hash(ticket, range) => match blocking(move || hash(range)).await {
-            Ok(Ok(digester)) => ticket.hashed(digester),
-            Ok(Err(why)) | Err(why) => ticket.failed(why),
-        },
+        Job::Local(job) => async_std::task::spawn_blocking(move || job.run(&LocalDisk)).await,
     }
-}
-
-/// Runs work that blocks on a thread for such work.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    let work = move || std::panic::catch_unwind(AssertUnwindSafe(work));
-    async_std::task::spawn_blocking(work).await.map_err(|_| panicked())
 }
 
 fn panicked() -> Failure {
     Failure::new(FailureKind::Panicked, "this is a bug")
 }
 
-fn hash(range: FileRange) -> Result<Digester, Failure> {
-    let file = std::fs::File::open(range.path())?;
-    range.read_from(file)?.hash_all(&mut vec![0; BUFFER])
-}
-
 struct Exchanged {
     result: Result<(http::response::Parts, Received), Failure>,
-    sent: Option<Digester>,
+    moved: Option<Digester>,
 }
 
 async fn exchange(surf: &Surf, request: http::Request<Payload>, plan: Plan, timeouts: Timeouts) -> Exchanged {
@@ -83,13 +58,13 @@ async fn exchange(surf: &Surf, request: http::Request<Payload>, plan: Plan, time
     let (mut line, captures) = Line::new();
     // Bodies in memory are handed over at once.
     let sent = || feed.is_none_or(|feed| feed.moved() >= length);
-    let mut result = match surf_request(&head, body) {
+    let result = match surf_request(&head, body) {
         Ok(mut request) => {
             let inner: &mut http_types::Request = request.as_mut();
             inner.ext_mut().insert(captures);
             reply(surf, request, plan, timeouts, stalled(&mut line, feed, &sent, timeouts)).await
         }
-        Err(why) => Err(why),
+        Err(why) => Err((why, None)),
     };
     if result.is_ok() && sent() {
         line.keep();
@@ -101,10 +76,10 @@ async fn exchange(surf: &Surf, request: http::Request<Payload>, plan: Plan, time
     };
     // What is wrong with the file is told apart from what became of the connection because of it.
     let (sent, local) = pumped.map_or((None, None), |pumped| (pumped.digester, pumped.failure));
-    if let (Err(_), Some(local)) = (&result, local) {
-        result = Err(local);
+    match result {
+        Ok(replied) => Exchanged { result: Ok(replied), moved: sent },
+        Err((why, filed)) => Exchanged { result: Err(local.unwrap_or(why)), moved: sent.or(filed) },
     }
-    Exchanged { result, sent }
 }
 
 fn surf_request(head: &http::request::Parts, body: http_types::Body) -> Result<surf::Request, Failure> {
@@ -127,45 +102,41 @@ async fn reply(
     plan: Plan,
     timeouts: Timeouts,
     stalled: impl Future<Output = Phase>,
-) -> Result<(http::response::Parts, Received), Failure> {
+) -> Result<(http::response::Parts, Received), (Failure, Option<Digester>)> {
     let mut sending = pin!(surf.send(request).fuse());
     let mut stalled = pin!(stalled.fuse());
     let mut response = select_biased! {
-        response = sending => response.map_err(|why| failure_of_surf(&why))?,
-        phase = stalled => return Err(Failure::new(FailureKind::Timeout(phase), "")),
+        response = sending => response.map_err(|why| (failure_of_surf(&why), None))?,
+        phase = stalled => return Err((Failure::new(FailureKind::Timeout(phase), ""), None)),
     };
     let head: Option<http::response::Parts> = {
         let response: &mut http_types::Response = response.as_mut();
         response.ext_mut().remove()
     };
-    let head = head.ok_or_else(|| Failure::new(FailureKind::Panicked, "a transport without heads"))?;
-    let mut incoming = plan.sink(&head);
-    let mut body = response.take_body();
+    let head = head.ok_or_else(|| (Failure::new(FailureKind::Panicked, "a transport without heads"), None))?;
+    let mut taking = Taking::new(plan.sink(&head));
+    let cut = take(response.take_body(), &mut taking, timeouts).await.err();
+    Ok((head, taking.finish(cut).await?))
+}
+
+async fn take(mut body: surf::Body, taking: &mut Taking, timeouts: Timeouts) -> Result<(), Failure> {
     loop {
-        let more = {
-            let next = std::future::poll_fn(|cx| {
-                // The piece is taken where it lies: what can be kept of it is copied once, into the reply.
-                Pin::new(&mut body).poll_fill_buf(cx).map(|piece| {
-                    piece.map(|piece| {
-                        (piece.len(), if piece.is_empty() { Ok(More::Wanted) } else { incoming.feed(piece) })
-                    })
-                })
-            });
-            match timeout(timeouts.idle, next).await {
-                Err(_) => return Err(Failure::new(FailureKind::Timeout(Phase::Body), "")),
-                Ok(Err(why)) => return Err(failure_of(&why, FailureKind::Cut)),
-                Ok(Ok((0, _))) => break,
-                Ok(Ok((taken, fed))) => {
-                    Pin::new(&mut body).consume(taken);
-                    fed?
+        let next = std::future::poll_fn(|cx| {
+            let piece = Pin::new(&mut body).poll_fill_buf(cx);
+            piece.map(|piece| piece.map(Bytes::copy_from_slice))
+        });
+        match timeout(timeouts.idle, next).await {
+            Err(_) => return Err(Failure::new(FailureKind::Timeout(Phase::Body), "")),
+            Ok(Err(why)) => return Err(failure_of(&why, FailureKind::Cut)),
+            Ok(Ok(piece)) if piece.is_empty() => return Ok(()),
+            Ok(Ok(piece)) => {
+                Pin::new(&mut body).consume(piece.len());
+                if taking.take(piece).await? == More::Unwanted {
+                    return Ok(()); // dropping the body closes the connection
                 }
             }
-        };
-        if more == More::Unwanted {
-            break; // dropping the body closes the connection
         }
     }
-    Ok((head, incoming.finish()))
 }
 
 /// surf's errors are text, but for the one that our transport put inside.

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use registry_proto::archive;
 use registry_proto::job::{Completion, Job, JobId};
 use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
 use ureq::Agent;
@@ -72,10 +71,9 @@ impl Driver {
         mut flow: F,
         mut tell: impl FnMut(Event),
     ) -> Result<F::Output, Error> {
-        let limits = self.lock().config().archive;
         let (sender, inbox) = mpsc::channel();
         let mut running = Running { driver: self, inbox: self.register(sender.clone()), jobs: BTreeMap::new() };
-        let mut workers = Workers::new(self, limits, sender);
+        let mut workers = Workers::new(self, sender);
         let mut cancelled = false;
         loop {
             if !cancelled && self.cancelled.load(Ordering::Relaxed) {
@@ -162,7 +160,6 @@ impl Driver {
 /// Threads for the jobs of one operation: as many as there ever were jobs at a time.
 struct Workers<'scope> {
     driver: &'scope Driver,
-    limits: archive::Limits,
     answers: Sender<Message>,
     queue: Sender<(Job, Stop)>,
     waiting: Arc<Mutex<Receiver<(Job, Stop)>>>,
@@ -171,23 +168,23 @@ struct Workers<'scope> {
 }
 
 impl<'scope> Workers<'scope> {
-    fn new(driver: &'scope Driver, limits: archive::Limits, answers: Sender<Message>) -> Self {
+    fn new(driver: &'scope Driver, answers: Sender<Message>) -> Self {
         let (queue, waiting) = mpsc::channel();
         let waiting = Arc::new(Mutex::new(waiting));
-        Self { driver, limits, answers, queue, waiting, started: 0, busy: Arc::default() }
+        Self { driver, answers, queue, waiting, started: 0, busy: Arc::default() }
     }
 
     fn start(&mut self, scope: &'scope Scope<'scope, '_>, job: Job, stop: Stop) {
         if self.busy.fetch_add(1, Ordering::SeqCst) >= self.started {
             self.started += 1;
-            let (driver, limits) = (self.driver, self.limits);
+            let driver = self.driver;
             let (waiting, busy, answers) = (Arc::clone(&self.waiting), Arc::clone(&self.busy), self.answers.clone());
             scope.spawn(move || {
                 loop {
                     // The lock is held while waiting: whoever has it takes the next job, the others queue for the lock.
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((job, stop)) = next else { break };
-                    let done = perform(&driver.agent, &limits, job, &stop);
+                    let done = perform(&driver.agent, job, &stop);
                     busy.fetch_sub(1, Ordering::SeqCst);
                     if answers.send(Message::Done(done)).is_err() {
                         break;

@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Method;
 use registry_proto::Digester;
-use registry_proto::archive::{self, Archive};
 use registry_proto::job::{
-    Completion, Failure, FailureKind, FileRange, Job, More, Outgoing, Payload, Plan, Received, Timeouts,
+    Completion, Failure, FailureKind, Incoming, Job, More, Outgoing, Payload, Plan, Received, Storage as _, Timeouts,
 };
 use ureq::{Agent, Body, SendBody};
 
@@ -18,44 +17,29 @@ use crate::connect::{failure_of, failure_of_io};
 use crate::disk::LocalDisk;
 use crate::socket::{SendingBody, Stoppable};
 
-/// What is read of a file or a reply at a time where ureq brings no buffer of its own.
+/// What is taken of a reply at a time that goes to a file.
 const BUFFER: usize = 256 << 10;
 
 /// Set when nobody wants a job's answer any more. Whoever waits for the network notices soon.
 pub(crate) type Stop = Arc<AtomicBool>;
 
 /// Does a job. Its ticket is answered whatever happens, also if the work panics.
-pub(crate) fn perform(agent: &Agent, limits: &archive::Limits, job: Job, stop: &Stop) -> Completion {
+pub(crate) fn perform(agent: &Agent, job: Job, stop: &Stop) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
-            let mut sent = None;
-            let done = catch_unwind(AssertUnwindSafe(|| exchange(agent, request, plan, timeouts, stop, &mut sent)));
+            let mut moved = None;
+            let done = catch_unwind(AssertUnwindSafe(|| exchange(agent, request, plan, timeouts, stop, &mut moved)));
             match done.unwrap_or_else(|_| Err(panicked())) {
-                Ok((head, body)) => ticket.replied(head, body, sent),
-                Err(why) => ticket.failed(why, sent),
+                Ok((head, body)) => ticket.replied(head, body, moved),
+                Err(why) => ticket.failed(why, moved),
             }
         }
-        Job::Index(ticket, path) => {
-            match catch_unwind(AssertUnwindSafe(|| Archive::examine(&LocalDisk, &path, limits))) {
-                Ok(found) => ticket.indexed(found),
-                Err(_) => ticket.failed(panicked()),
-            }
-        }
-        Job::Hash(ticket, range) => match catch_unwind(AssertUnwindSafe(|| hash(range))) {
-            Ok(Ok(digester)) => ticket.hashed(digester),
-            Ok(Err(why)) => ticket.failed(why),
-            Err(_) => ticket.failed(panicked()),
-        },
+        Job::Local(job) => job.run(&LocalDisk),
     }
 }
 
 fn panicked() -> Failure {
     Failure::new(FailureKind::Panicked, "this is a bug")
-}
-
-fn hash(range: FileRange) -> Result<Digester, Failure> {
-    let file = File::open(range.path())?;
-    range.read_from(file)?.hash_all(&mut vec![0; BUFFER])
 }
 
 fn exchange(
@@ -64,7 +48,7 @@ fn exchange(
     plan: Plan,
     timeouts: Timeouts,
     stop: &Stop,
-    sent: &mut Option<Digester>,
+    moved: &mut Option<Digester>,
 ) -> Result<(http::response::Parts, Received), Failure> {
     let _stoppable = Stoppable::by(stop);
     let (head, payload) = request.into_parts();
@@ -77,7 +61,7 @@ fn exchange(
             let request = http::Request::from_parts(head, SendBody::from_reader(&mut body));
             let response = agent.run(request);
             let (digester, failure) = body.finish();
-            *sent = Some(digester);
+            *moved = Some(digester);
             // What is wrong with the file is told apart from what became of the connection because of it.
             match (response, failure) {
                 (Err(_), Some(local)) => return Err(local),
@@ -91,7 +75,7 @@ fn exchange(
         }
         Payload::Empty => agent.run(configured(agent, http::Request::from_parts(head, ()), timeouts)),
     };
-    receive(response.map_err(|why| failure_of(&why))?, plan, stop)
+    receive(response.map_err(|why| failure_of(&why))?, plan, stop, moved)
 }
 
 /// The request with its time limits.
@@ -110,28 +94,55 @@ fn receive(
     response: http::Response<Body>,
     plan: Plan,
     stop: &Stop,
+    moved: &mut Option<Digester>,
 ) -> Result<(http::response::Parts, Received), Failure> {
     let (head, mut body) = response.into_parts();
-    let mut incoming = plan.sink(&head);
+    let received = match plan.sink(&head) {
+        Incoming::Memory(mut collecting) => {
+            pieces(&mut body, &mut [0; 16 << 10], stop, |piece| collecting.feed(piece))?;
+            collecting.finish()
+        }
+        Incoming::File(filing) => {
+            let mut writing =
+                LocalDisk.open_out(filing.path()).map_err(Failure::from).and_then(|file| filing.write_to(file))?;
+            let taken = pieces(&mut body, &mut vec![0; BUFFER], stop, |piece| {
+                writing.feed(piece)?;
+                Ok(More::Wanted)
+            });
+            let digester = writing.into_digester();
+            if let Err(why) = taken {
+                *moved = Some(digester);
+                return Err(why);
+            }
+            Received::Filed(digester)
+        }
+    };
+    Ok((head, received))
+}
+
+fn pieces(
+    body: &mut Body,
+    buffer: &mut [u8],
+    stop: &Stop,
+    mut take: impl FnMut(&[u8]) -> Result<More, Failure>,
+) -> Result<(), Failure> {
     let mut reader = body.as_reader();
-    let mut buffer = [0; 16 << 10];
     loop {
         if stop.load(Ordering::Relaxed) {
             return Err(aborted());
         }
         // Read to the end even where nobody wants it: ureq keeps only connections whose reply was read.
-        match reader.read(&mut buffer) {
-            Ok(0) => break,
+        match reader.read(buffer) {
+            Ok(0) => return Ok(()),
             Ok(got) => {
-                if incoming.feed(&buffer[..got])? == More::Unwanted {
-                    break;
+                if take(&buffer[..got])? == More::Unwanted {
+                    return Ok(());
                 }
             }
             Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
             Err(why) => return Err(failure_of_io(&why)),
         }
     }
-    Ok((head, incoming.finish()))
 }
 
 pub(crate) fn aborted() -> Failure {

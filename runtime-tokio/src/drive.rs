@@ -51,7 +51,6 @@ impl Driver {
         mut cancelled: watch::Receiver<bool>,
         mut tell: impl FnMut(Event),
     ) -> Result<F::Output, Error> {
-        let limits = self.lock().config().archive;
         let mut answers = FuturesUnordered::new();
         let mut running = Running { driver: self, jobs: BTreeMap::new() };
         let mut generation = self.generation.subscribe();
@@ -62,7 +61,7 @@ impl Driver {
             let until = match self.step(|cx| flow.poll(cx)) {
                 Step::Run(job) => {
                     let id = job.id();
-                    let (answer, abort) = abortable(perform(self.http.clone(), limits, job));
+                    let (answer, abort) = abortable(perform(self.http.clone(), job));
                     running.jobs.insert(id, abort);
                     answers.push(answer);
                     continue;

@@ -11,6 +11,7 @@ mod drive;
 mod perform;
 #[cfg(feature = "serve")]
 pub mod serve;
+mod taking;
 
 pub use client::{Client, ClientBuilder};
 pub use registry_proto as proto;

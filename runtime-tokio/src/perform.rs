@@ -8,40 +8,28 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use http_body::Body as _;
 use registry_proto::Digester;
-use registry_proto::archive::{self, Archive};
-use registry_proto::job::{
-    Completion, Failure, FailureKind, FileRange, Job, More, Payload, Phase, Plan, Received, Timeouts,
-};
+use registry_proto::job::{Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Received, Timeouts};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::body::{Feed, OutgoingBody};
 use crate::connect::{Http, Line, failure_of};
 use crate::disk::LocalDisk;
-
-/// What is read of a file at a time where nothing is sent.
-const BUFFER: usize = 256 << 10;
+use crate::taking::Taking;
 
 /// Does a job. Its ticket is answered whatever happens, also if the work panics.
-pub(crate) async fn perform(http: Http, limits: archive::Limits, job: Job) -> Completion {
+pub(crate) async fn perform(http: Http, job: Job) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
             let done = AssertUnwindSafe(exchange(&http, request, plan, timeouts)).catch_unwind().await;
-            match done.unwrap_or_else(|_| Exchanged { result: Err(panicked()), sent: None }) {
-                Exchanged { result: Ok((head, body)), sent } => ticket.replied(head, body, sent),
-                Exchanged { result: Err(why), sent } => ticket.failed(why, sent),
+            match done.unwrap_or_else(|_| Exchanged { result: Err(panicked()), moved: None }) {
+                Exchanged { result: Ok((head, body)), moved } => ticket.replied(head, body, moved),
+                Exchanged { result: Err(why), moved } => ticket.failed(why, moved),
             }
         }
-        Job::Index(ticket, path) => {
-            match tokio::task::spawn_blocking(move || Archive::examine(&LocalDisk, &path, &limits)).await {
-                Ok(found) => ticket.indexed(found),
-                Err(_) => ticket.failed(panicked()),
-            }
+        Job::Local(job) => {
+            let done = tokio::task::spawn_blocking(move || job.run(&LocalDisk)).await;
+            done.expect("its panics are caught inside, and a runtime that shuts down polls nobody")
         }
-        Job::Hash(ticket, range) => match tokio::task::spawn_blocking(move || hash(range)).await {
-            Ok(Ok(digester)) => ticket.hashed(digester),
-            Ok(Err(why)) => ticket.failed(why),
-            Err(_) => ticket.failed(panicked()),
-        },
     }
 }
 
@@ -49,14 +37,9 @@ fn panicked() -> Failure {
     Failure::new(FailureKind::Panicked, "this is a bug")
 }
 
-fn hash(range: FileRange) -> Result<Digester, Failure> {
-    let file = std::fs::File::open(range.path())?;
-    range.read_from(file)?.hash_all(&mut vec![0; BUFFER])
-}
-
 struct Exchanged {
     result: Result<(http::response::Parts, Received), Failure>,
-    sent: Option<Digester>,
+    moved: Option<Digester>,
 }
 
 async fn exchange(http: &Http, request: http::Request<Payload>, plan: Plan, timeouts: Timeouts) -> Exchanged {
@@ -68,7 +51,7 @@ async fn exchange(http: &Http, request: http::Request<Payload>, plan: Plan, time
     let mut line = Line::of(&mut request);
     // Bodies in memory are handed over at once.
     let sent = || feed.as_ref().is_none_or(|feed| feed.moved() >= length);
-    let mut result = reply(http, request, plan, timeouts, stalled(&mut line, feed.as_deref(), &sent, timeouts)).await;
+    let result = reply(http, request, plan, timeouts, stalled(&mut line, feed.as_deref(), &sent, timeouts)).await;
     if result.is_ok() && sent() {
         line.keep();
     }
@@ -79,10 +62,10 @@ async fn exchange(http: &Http, request: http::Request<Payload>, plan: Plan, time
     };
     // What is wrong with the file is told apart from what became of the connection because of it.
     let (sent, local) = pumped.map_or((None, None), |pumped| (pumped.digester, pumped.failure));
-    if let (Err(_), Some(local)) = (&result, local) {
-        result = Err(local);
+    match result {
+        Ok(replied) => Exchanged { result: Ok(replied), moved: sent },
+        Err((why, filed)) => Exchanged { result: Err(local.unwrap_or(why)), moved: sent.or(filed) },
     }
-    Exchanged { result, sent }
 }
 
 async fn reply(
@@ -91,33 +74,37 @@ async fn reply(
     plan: Plan,
     timeouts: Timeouts,
     stalled: impl Future<Output = Phase>,
-) -> Result<(http::response::Parts, Received), Failure> {
+) -> Result<(http::response::Parts, Received), (Failure, Option<Digester>)> {
     let mut sending = pin!(http.request(request));
     let response = tokio::select! {
-        response = &mut sending => response.map_err(|why| failure_of(&why))?,
+        response = &mut sending => response.map_err(|why| (failure_of(&why), None))?,
         phase = stalled => {
-            return Err(Failure::new(FailureKind::Timeout(phase), ""));
+            return Err((Failure::new(FailureKind::Timeout(phase), ""), None));
         }
     };
     let (head, body) = response.into_parts();
-    let mut incoming = plan.sink(&head);
+    let mut taking = Taking::new(plan.sink(&head));
+    let cut = take(body, &mut taking, timeouts).await.err();
+    Ok((head, taking.finish(cut).await?))
+}
+
+async fn take(body: hyper::body::Incoming, taking: &mut Taking, timeouts: Timeouts) -> Result<(), Failure> {
     let mut body = pin!(body);
     loop {
         let frame = timeout(timeouts.idle, std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)));
         match frame.await {
             Err(_) => return Err(Failure::new(FailureKind::Timeout(Phase::Body), "")),
-            Ok(None) => break,
+            Ok(None) => return Ok(()),
             Ok(Some(Err(why))) => return Err(failure_of(&why)),
             Ok(Some(Ok(frame))) => {
-                if let Some(bytes) = frame.data_ref()
-                    && incoming.feed(bytes)? == More::Unwanted
+                if let Ok(bytes) = frame.into_data()
+                    && taking.take(bytes).await? == More::Unwanted
                 {
-                    break; // dropping the body closes the connection
+                    return Ok(()); // dropping the body closes the connection
                 }
             }
         }
     }
-    Ok((head, incoming.finish()))
 }
 
 /// Resolves when the request has made no progress for too long. An upload as a whole may take as long as it likes.

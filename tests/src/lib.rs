@@ -5,6 +5,8 @@
 pub mod copies;
 pub mod docker_registry;
 pub mod images;
+pub mod memory;
+pub mod pulls;
 pub mod runtimes;
 pub mod scenario;
 pub mod seeds;

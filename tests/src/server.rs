@@ -57,6 +57,8 @@ pub struct Answer {
     then: Then,
 }
 
+type Edit = Box<dyn FnOnce(&mut http::Response<Bytes>) + Send>;
+
 enum Reply {
     /// The registry's, which hears of a cut if it didn't get all of the body.
     Registry,
@@ -69,8 +71,6 @@ enum Reply {
     /// These bytes at once, and those one at a time.
     Drip(Vec<u8>, Vec<u8>, Duration),
 }
-
-type Edit = Box<dyn FnOnce(&mut http::Response<Bytes>) + Send>;
 
 /// What becomes of the connection once the answer is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,7 +82,7 @@ impl Pair {
 
     fn new(here: Profile, there: Profile) -> Self {
         let mut source = Registry::new(here);
-        let bytes: Vec<u8> = (0..Self::SIZE).map(|at| (at * at >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..Self::SIZE).map(|at| ((at * at) >> 3) as u8).collect();
         let layer = source.insert_blob("a", bytes.into());
         let config = source.insert_blob("a", Bytes::from_static(b"{}"));
         let manifest = ImageManifest {

@@ -3,18 +3,17 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
 use registry_proto::flow::{Copied, Copy, CopyOptions, Destination, Push, PushOptions};
-use registry_proto::spec::{Algorithm, Descriptor, Digest, ImageManifest, Manifest, MediaType};
+use registry_proto::spec::{Descriptor, Digest, Manifest};
 use registry_proto::testing::registry::{Auth, Profile, Registry};
 use registry_proto::testing::simulation::Simulation;
-use registry_proto::{Config, Credential, Digester, Event, Session};
+use registry_proto::{Config, Credential, Event, Session};
 use registry_tests::docker_registry::{DockerRegistry, raw_manifest, skopeo};
 use registry_tests::on_all_runtimes;
 use registry_tests::runtimes::Runtime;
@@ -208,98 +207,8 @@ fn within_a_registry_everything_is_mounted(runtime: Runtime) {
     assert_eq!(retagged.totals, registry_proto::flow::Totals::default());
 }
 
-// ── memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/// Far more than may be in memory.
-const LAYER: u64 = 300 << 20;
-
-/// In KiB, the test harness and debug information included.
-const PEAK: u64 = 32 << 10;
-
-/// Tells the process that is measured what to copy where; without it, this is the process that measures.
-const TASK: &str = "COPY_TEST_TASK";
-
-fn a_large_layer_is_never_in_memory(runtime: Runtime) {
-    if let Ok(task) = std::env::var(TASK) {
-        let (from, to) = task.split_once(' ').unwrap();
-        let begun = Instant::now();
-        let copied = runtime.run(Config::default(), copy(from, to)).unwrap();
-        assert_eq!(copied.totals.sent_bytes, LAYER + 2);
-        println!("took: {:?}\npeak: {}", begun.elapsed(), peak());
-        return;
-    }
-    let (source, destination, folder) = (DockerRegistry::start(), DockerRegistry::start(), TempDir::new().unwrap());
-    let (from, to) = (format!("{}/big:v1", source.host()), format!("{}/big:v1", destination.host()));
-    let push = Push::new(huge(folder.path()), Destination::Reference(from.parse().unwrap()), PushOptions::default());
-    runtime.run(Config::default(), push).unwrap();
-    // This very test, alone in a process of its own.
-    let this = std::thread::current().name().unwrap().to_owned();
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([&this, "--exact", "--nocapture"])
-        .env(TASK, format!("{from} {to}"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    let told = |what: &str| said.split_once(what).unwrap().1.lines().next().unwrap().to_owned();
-    let peak: u64 = told("peak: ").parse().unwrap();
-    println!("{runtime}: {} MiB at most, in {}", peak / 1024, told("took: "));
-    assert!(peak < PEAK, "{runtime}: {peak} KiB for a layer of {} KiB", LAYER / 1024);
-}
-
-/// The most memory that this process ever had, in KiB.
-fn peak() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-}
-
-/// An OCI folder with one large layer, which takes no room on disk: it is a hole.
-fn huge(folder: &Path) -> PathBuf {
-    let layer = zeros_digest(LAYER);
-    let manifest = ImageManifest {
-        media_type: None,
-        artifact_type: None,
-        config: Descriptor::new(MediaType::OCI_CONFIG, Digest::of(b"{}"), 2),
-        layers: vec![Descriptor::new(MediaType::OCI_LAYER, layer.clone(), LAYER)],
-        subject: None,
-        annotations: BTreeMap::new(),
-    }
-    .to_manifest();
-    let index = registry_proto::spec::Index {
-        media_type: None,
-        artifact_type: None,
-        manifests: vec![manifest.descriptor()],
-        subject: None,
-        annotations: BTreeMap::new(),
-    };
-    let blob = |digest: &Digest| PathBuf::from(format!("blobs/{}", digest.as_str().replace(':', "/")));
-    let path = folder.join("huge");
-    write(
-        &path,
-        BTreeMap::from([
-            ("oci-layout".into(), r#"{"imageLayoutVersion":"1.0.0"}"#.into()),
-            ("index.json".into(), index.to_manifest().bytes().clone()),
-            (blob(manifest.digest()), manifest.bytes().clone()),
-            (blob(&Digest::of(b"{}")), "{}".into()),
-        ]),
-    );
-    File::create(path.join(blob(&layer))).unwrap().set_len(LAYER).unwrap();
-    path
-}
-
-fn zeros_digest(count: u64) -> Digest {
-    let mut digester = Digester::new(Algorithm::Sha256);
-    let zeros = vec![0; 1 << 20];
-    for at in (0..count).step_by(zeros.len()) {
-        digester.feed(at, &zeros).unwrap();
-    }
-    digester.digest()
-}
-
 on_all_runtimes!(
     the_simulator_and_the_runtimes_ask_the_same,
     skopeo_reads_back_what_was_copied,
     within_a_registry_everything_is_mounted,
-    a_large_layer_is_never_in_memory,
 );

@@ -16,11 +16,13 @@ mod docker_save;
 mod error;
 mod files;
 mod image;
+mod layout;
 mod limits;
 #[cfg(any(test, feature = "testing"))]
 pub mod make;
 mod oci_layout;
 mod reading;
+mod tar_header;
 mod tar_index;
 mod tar_name;
 mod tar_record;
@@ -29,6 +31,8 @@ mod tests;
 
 pub use error::{ArchiveError, ArchiveFault, Compression};
 pub use image::{ArchiveBlob, ArchiveImage, BlobContent, ImageName};
+pub use layout::ArchiveFormat;
+pub(crate) use layout::{Content, Contents, TarLayout};
 pub use limits::Limits;
 
 /// What opens files: a runtime's file system, or a map in tests.

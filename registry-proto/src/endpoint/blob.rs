@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use http::header::CONTENT_RANGE;
 use http::{Method, StatusCode, Uri};
 
-use crate::endpoint::{Ask, Reply, repository_url};
+use crate::endpoint::{Ask, Replay, Reply, repository_url};
 use crate::error::Error;
+use crate::job::FilePlace;
 use crate::limits::Limits;
 use crate::spec::{ContentRange, Descriptor, Digest, Origin, RepositoryName, ScopeSet};
 
@@ -15,6 +16,11 @@ pub(crate) fn head(origin: &Origin, repository: &RepositoryName, digest: &Digest
     let url = repository_url(origin, repository, &format!("blobs/{digest}"));
     // Asked on the way to an upload: with the upload's scope, one token serves both.
     Ask::new(Method::HEAD, url, ScopeSet::push(repository), limits)
+}
+
+/// As [`head`], by somebody who will not upload.
+pub(crate) fn look(origin: &Origin, repository: &RepositoryName, digest: &Digest, limits: &Limits) -> Ask {
+    Ask::new(Method::HEAD, url(origin, repository, digest), ScopeSet::pull(repository), limits)
 }
 
 /// Whether the registry holds the blob, by status: a HEAD has no body to explain itself. A size that differs means that
@@ -87,12 +93,61 @@ pub(crate) fn piece(
     let ask = Ask::new(Method::GET, url(origin, repository, digest), ScopeSet::pull(repository), limits)
         .collect(most, limits);
     match range {
-        // Both ends are told: there are registries that refuse a range that is open.
-        Some(range) => {
-            let range = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
-            ask.header(RANGE, HeaderValue::try_from(range).expect("digits and a dash are legal in a header"))
-        }
+        Some(range) => ask.range(range),
         None => ask,
+    }
+}
+
+/// `GET`: what is missing of a blob in a file, to its place there.
+pub(crate) fn download(
+    origin: &Origin,
+    repository: &RepositoryName,
+    digest: &Digest,
+    place: FilePlace,
+    limits: &Limits,
+) -> Ask {
+    let (has, size) = (place.has(), place.size());
+    let ask = Ask::new(Method::GET, url(origin, repository, digest), ScopeSet::pull(repository), limits)
+        .file(place, limits)
+        .replay(Replay::OwnerGoesOn);
+    if has == 0 { ask } else { ask.range(&(has..size)) }
+}
+
+/// What came of asking for the rest of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// All that was asked for, or a beginning of it: the digester has seen what.
+    Something,
+    /// Other bytes than were asked for, or none: what is there of the blob can't be gone on with.
+    Nothing,
+}
+
+/// What a reply to [`download`] brought to the file, which had `has` bytes of `size` before and `now` has so many.
+pub(crate) fn downloaded(reply: &Reply, has: u64, now: Option<u64>, size: u64) -> Result<Came, Error> {
+    match (reply.status, now) {
+        (StatusCode::OK, Some(now)) if now < size => {
+            Err(reply.broken(format!("it handed out {now} bytes of a blob of {size}")))
+        }
+        (StatusCode::OK, Some(_)) => Ok(Came::Something),
+        (StatusCode::PARTIAL_CONTENT, now) => {
+            let told = reply.header(CONTENT_RANGE.as_str());
+            let range = told.and_then(ContentRange::parse);
+            let range = range.ok_or_else(|| {
+                reply.broken(format!(
+                    "a part of a blob came without a usable Content-Range ({})",
+                    told.unwrap_or("none")
+                ))
+            })?;
+            if let Some(total) = range.total.filter(|total| *total != size) {
+                return Err(reply.broken(format!("it has {total} bytes of a blob of {size}")));
+            }
+            Ok(if now.is_some_and(|now| now > has) { Came::Something } else { Came::Nothing })
+        }
+        (StatusCode::RANGE_NOT_SATISFIABLE, _) if has > 0 => Ok(Came::Nothing),
+        (StatusCode::NOT_FOUND, _) => {
+            Err(reply.refusal(Some("a manifest of this repository names the blob, but it is not there")))
+        }
+        _ => Err(reply.refusal(None)),
     }
 }
 

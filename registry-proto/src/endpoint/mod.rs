@@ -14,13 +14,15 @@ pub(crate) mod tags;
 pub(crate) mod token;
 pub(crate) mod upload;
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::digester::Digester;
 use crate::error::{Asked, Error, Refusal};
-use crate::job::{Payload, Plan, Sink};
+use crate::job::{FilePlace, Payload, Plan, Sink};
 use crate::limits::Limits;
 use crate::spec::{ApiError, Digest, Origin, RepositoryName, ScopeSet, parse_error_body};
 
@@ -47,6 +49,8 @@ pub(crate) enum Replay {
     /// Only when the registry said that it did nothing (401), or never saw it. Otherwise its owner asks the registry first
     /// how far it came: a `PATCH` is never blindly resent.
     OwnerAsksFirst,
+    /// Whenever the reply says so. When it was cut, its owner asks for what is missing: a `GET` whose body goes to a file.
+    OwnerGoesOn,
     /// Once is enough; nobody cares much about the reply.
     Never,
 }
@@ -88,6 +92,18 @@ impl Ask {
         self
     }
 
+    /// A successful reply's body goes to its place in a file.
+    fn file(mut self, place: FilePlace, limits: &Limits) -> Self {
+        self.plan = Plan::new(Sink::File(place), limits.error_body);
+        self
+    }
+
+    /// Only these bytes, please. Both ends are told: there are registries that refuse a range that is open.
+    fn range(self, range: &Range<u64>) -> Self {
+        let range = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
+        self.header(RANGE, HeaderValue::try_from(range).expect("digits and a dash are legal in a header"))
+    }
+
     const fn replay(mut self, replay: Replay) -> Self {
         self.replay = replay;
         self
@@ -107,7 +123,8 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    pub(crate) sent: Option<Digester>,
+    /// The digester of a request's body out of a file, or of a reply's body into one.
+    pub(crate) moved: Option<Digester>,
 }
 
 impl Reply {
@@ -180,7 +197,7 @@ pub(crate) mod golden {
             status: StatusCode::from_u16(status).unwrap(),
             headers: map,
             body: Bytes::copy_from_slice(body.as_bytes()),
-            sent: None,
+            moved: None,
         }
     }
 }

@@ -71,7 +71,8 @@ impl Flow for HasManifest {
     }
 }
 
-/// Puts a manifest under a tag or its digest.
+/// Puts a manifest under a tag or its digest, as a part of something larger whose owner may know what to do about a blob
+/// that is missing; [`PutManifest`](super::PutManifest) is for who has nothing but the manifest.
 ///
 /// ```text
 ///   new ─▶ Putting ─┬─ 2xx ────────────────▶ Settled(Put)
@@ -81,7 +82,7 @@ impl Flow for HasManifest {
 ///             │     └─ anything else ──────▶ Settled(Err)
 /// ```
 #[derive(Debug)]
-pub(crate) struct PutManifest {
+pub(crate) struct Putting {
     repository: Repository,
     origin: Origin,
     reference: TagOrDigest,
@@ -109,7 +110,7 @@ pub(crate) enum PutOutcome {
     BlobUnknown(Error),
 }
 
-impl PutManifest {
+impl Putting {
     pub(crate) const fn new(
         repository: Repository,
         origin: Origin,
@@ -169,7 +170,7 @@ fn settled(result: Result<PutOutcome, Error>) -> State {
     State::Settled(Box::new(result))
 }
 
-impl Flow for PutManifest {
+impl Flow for Putting {
     type Output = PutOutcome;
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<PutOutcome> {

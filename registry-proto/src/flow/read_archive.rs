@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::archive::{Archive, Examined};
 use crate::error::Error;
 use crate::flow::{Context, Flow, Step, ready};
-use crate::job::{Completion, Job, JobId, Outcome};
+use crate::job::{Completion, Job, JobId, LocalJob, Outcome};
 
 /// Reads which images an archive holds and where in the file their blobs lie. Nothing is copied, nothing is sent.
 ///
@@ -70,7 +70,8 @@ impl Flow for ExamineArchive {
             State::New => {
                 let ticket = cx.ticket();
                 self.state = State::Reading(ticket.id());
-                Step::Run(Job::Index(ticket, Arc::clone(&self.path)))
+                let limits = cx.session.config().archive;
+                Step::Run(Job::Local(LocalJob::index(ticket, Arc::clone(&self.path), limits)))
             }
             State::Reading(job) => {
                 self.state = State::Reading(job);
@@ -93,9 +94,7 @@ impl Flow for ExamineArchive {
         self.state = State::Settled(Box::new(match done.outcome {
             Outcome::Indexed(found) => Ok(*found),
             Outcome::Failed { why, .. } => Err(Error::Local(why)),
-            Outcome::Replied { .. } | Outcome::Hashed(_) => {
-                unreachable!("tickets are typed: an index job gets an archive")
-            }
+            _ => unreachable!("tickets are typed: an index job gets an archive"),
         }));
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::endpoint::referrers::{self, Referrers};
 use crate::endpoint::{Reply, manifest};
 use crate::error::Error;
 use crate::event::Event;
-use crate::flow::delete::{Resolve, Resolved};
+use crate::flow::identify::{Identified, Identify};
 use crate::flow::walk::Walk;
 use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
 use crate::job::Completion;
@@ -42,7 +42,7 @@ pub struct ListReferrers {
 #[derive(Debug)]
 enum State {
     New,
-    Resolving(Resolve),
+    Resolving(Identify),
     Asking(Exchange, Box<Asking>),
     Reading(Exchange, TagOrDigest),
     Settled(Box<Result<(), Error>>),
@@ -85,15 +85,15 @@ impl ListReferrers {
         match &self.reference {
             TagOrDigest::Digest(digest) => self.ask(cx, digest.clone()),
             tag @ TagOrDigest::Tag(_) => {
-                Ok(State::Resolving(Resolve::new(self.repository.clone(), self.origin(cx)?, tag.clone())))
+                Ok(State::Resolving(Identify::new(self.repository.clone(), self.origin(cx)?, tag.clone())))
             }
         }
     }
 
-    fn after_resolve(&self, cx: &Context<'_>, resolved: Resolved) -> Result<State, Error> {
+    fn after_resolve(&self, cx: &Context<'_>, resolved: Identified) -> Result<State, Error> {
         match resolved {
-            Resolved::To(found) => self.ask(cx, found.digest),
-            Resolved::Missing(why) => Err(why),
+            Identified::As(found) => self.ask(cx, found.digest),
+            Identified::Missing(why) => Err(why),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::error::Error;
-use crate::flow::{Context, FetchManifest, Flow, PutManifest, PutOutcome, Step, ready};
+use crate::flow::{Context, FetchManifest, Flow, PutOutcome, Putting, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Descriptor, Manifest, Reference, Repository, Tag, TagOrDigest};
 
@@ -25,7 +25,7 @@ pub struct Retag {
 #[derive(Debug)]
 enum State {
     Fetching(FetchManifest),
-    Putting(Box<PutManifest>, Manifest),
+    Putting(Box<Putting>, Manifest),
     Settled(Box<Result<Descriptor, Error>>),
     Over,
 }
@@ -45,7 +45,7 @@ impl Retag {
         match cx.origin(self.repository.registry()) {
             Ok(origin) => {
                 let reference = TagOrDigest::Tag(tag);
-                let put = PutManifest::new(self.repository.clone(), origin, reference, manifest.clone());
+                let put = Putting::new(self.repository.clone(), origin, reference, manifest.clone());
                 State::Putting(Box::new(put), manifest)
             }
             Err(why) => settled(Err(why)),

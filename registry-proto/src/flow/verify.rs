@@ -8,7 +8,7 @@ use crate::archive::{Archive, ArchiveBlob, ArchiveError, BlobContent, Examined};
 use crate::digester::Digester;
 use crate::error::Error;
 use crate::flow::{Context, ExamineArchive, Fleet, Flow, Step, ready};
-use crate::job::{BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, Meter, Outcome};
+use crate::job::{BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, LocalJob, Meter, Outcome};
 use crate::spec::Digest;
 
 /// How many blobs are hashed at a time: more would only make the disk seek.
@@ -150,7 +150,8 @@ impl Flow for HashBlob {
                 };
                 let ticket = cx.ticket();
                 self.running = Some(ticket.id());
-                Step::Run(Job::Hash(ticket, FileRange::new(path.clone(), range.clone(), part)))
+                let range = FileRange::new(path.clone(), range.clone(), part);
+                Step::Run(Job::Local(LocalJob::hash(ticket, range)))
             }
         }
     }
@@ -167,9 +168,7 @@ impl Flow for HashBlob {
                 Ok(self.fault(Failure::new(FailureKind::Mismatch, format_args!("it holds {}", digester.digest()))))
             }
             Outcome::Hashed(_) => Ok(None),
-            Outcome::Replied { .. } | Outcome::Indexed(_) => {
-                unreachable!("tickets are typed: a hash job gets a digester")
-            }
+            _ => unreachable!("tickets are typed: a hash job gets a digester"),
         });
         Ok(())
     }

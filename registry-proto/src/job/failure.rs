@@ -27,6 +27,8 @@ pub enum FailureKind {
     TooLarge,
     /// The local file could not be read, or is shorter than it was.
     Source,
+    /// The local file could not be written: no room, no permission.
+    Target,
     /// The local file's bytes do not have the digest they should have. Nothing was committed.
     Mismatch,
     /// The driver itself broke down (a panic in its thread or task).
@@ -57,7 +59,7 @@ impl Failure {
 
     /// Whether the fault lies with the local file, so that asking the registry again cannot help.
     pub(crate) const fn is_local(&self) -> bool {
-        matches!(self.kind, FailureKind::Source | FailureKind::Mismatch | FailureKind::Panicked)
+        matches!(self.kind, FailureKind::Source | FailureKind::Target | FailureKind::Mismatch | FailureKind::Panicked)
     }
 
     /// Whether the same request may succeed when it is sent again.
@@ -90,6 +92,7 @@ impl fmt::Display for Failure {
             FailureKind::Protocol => "the peer does not speak HTTP properly",
             FailureKind::TooLarge => "the reply is too large",
             FailureKind::Source => "reading the local file failed",
+            FailureKind::Target => "writing the local file failed",
             FailureKind::Mismatch => "the local file's content does not match its digest",
             FailureKind::Panicked => "the driver broke down",
         };

@@ -1,19 +1,28 @@
 //! Reply bodies: where they go and how much of them is taken.
 
-use bytes::{Bytes, BytesMut};
+use std::fmt;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
 
-use crate::job::{Failure, FailureKind};
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http::header::CONTENT_RANGE;
+
+use crate::digester::Digester;
+use crate::job::{BlobPart, Failure, FailureKind, FileRange, Meter};
+use crate::spec::{ContentRange, Digest};
 
 /// Which [`Sink`] a reply's body goes to, decided by its head alone. Pure data that travels with the job, so that a
 /// driver neither looks at a status nor asks the flow in the middle of an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     success: Sink,
     error_limit: usize,
 }
 
 /// What happens to a reply's body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Sink {
     /// Nobody wants it: it is read to its end so that the connection can be used again, or up to `limit` bytes, after
     /// which the connection is closed.
@@ -26,6 +35,20 @@ pub enum Sink {
         /// The most that is kept.
         limit: usize,
     },
+    /// It is a blob, or the rest of one, and goes to its place in a file.
+    File(FilePlace),
+}
+
+/// A place in a local file for a blob, and how much of it is there: names and numbers, never an open file.
+#[derive(Clone, Debug)]
+pub struct FilePlace {
+    pub(crate) path: Arc<Path>,
+    /// Where in the file the blob starts.
+    pub(crate) start: u64,
+    pub(crate) size: u64,
+    /// Has seen what is there.
+    pub(crate) digester: Digester,
+    pub(crate) meter: Meter,
 }
 
 impl Plan {
@@ -37,34 +60,103 @@ impl Plan {
 
     /// Where the body of the reply with this head goes.
     pub fn sink(self, head: &http::response::Parts) -> Incoming {
-        let (sink, truncate) = if head.status.is_success() {
-            (self.success, false)
-        } else {
-            (Sink::Collect { limit: self.error_limit }, true)
+        let collect = |limit, truncate| {
+            Incoming::Memory(Collecting { limit, truncate, keep: true, taken: 0, bytes: BytesMut::new() })
         };
-        Incoming { sink, truncate, taken: 0, bytes: BytesMut::new() }
+        let discard = |limit| {
+            Incoming::Memory(Collecting { limit, truncate: true, keep: false, taken: 0, bytes: BytesMut::new() })
+        };
+        if !head.status.is_success() {
+            return collect(self.error_limit as u64, true);
+        }
+        match self.success {
+            Sink::Discard { limit } => discard(limit),
+            Sink::Collect { limit } => collect(limit as u64, false),
+            Sink::File(place) => match place.offset(head) {
+                Some(offset) => Incoming::File(Filing { place, offset }),
+                // Other bytes than were asked for: its owner sees by the status and the digester that nothing came of it.
+                None => discard(self.error_limit as u64),
+            },
+        }
+    }
+}
+
+impl FilePlace {
+    /// The place of a whole blob, of which nothing is there yet.
+    pub(crate) fn new(path: Arc<Path>, start: u64, size: u64, digester: Digester) -> Self {
+        Self { path, start, size, digester, meter: Meter::default() }
+    }
+
+    /// How much of the blob is there.
+    pub(crate) const fn has(&self) -> u64 {
+        self.digester.at()
+    }
+
+    /// The blob's size.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How far it has come, live.
+    pub(crate) const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// What has seen all that is there.
+    pub(crate) const fn digester(&self) -> &Digester {
+        &self.digester
+    }
+
+    /// What is there is another amount: what a digester has seen of it.
+    pub(crate) fn holds(&mut self, digester: Digester) {
+        self.meter.raise(digester.at());
+        self.digester = digester;
+    }
+
+    /// The place as a range to read.
+    pub(crate) fn to_range(&self, expected: Digest) -> FileRange {
+        let range = self.start..self.start + self.size;
+        let (size, digester, meter) = (self.size, self.digester.clone(), self.meter.clone());
+        FileRange::new(Arc::clone(&self.path), range, BlobPart { offset: 0, size, expected, digester, meter })
+    }
+
+    fn unwritten(&self, why: &io::Error) -> Failure {
+        Failure::new(FailureKind::Target, format_args!("{}: {why}", self.path.display()))
+    }
+
+    /// Where in the blob a reply's body starts, if it can be used: at the front (a registry that takes no notice of `Range`),
+    /// or at the first byte that is missing or before.
+    fn offset(&self, head: &http::response::Parts) -> Option<u64> {
+        match head.status {
+            StatusCode::OK => Some(0),
+            StatusCode::PARTIAL_CONTENT => {
+                let range = ContentRange::parse(head.headers.get(CONTENT_RANGE)?.to_str().ok()?)?;
+                let fits = range.first <= self.digester.at() && range.total.is_none_or(|total| total == self.size);
+                fits.then_some(range.first)
+            }
+            _ => None,
+        }
     }
 }
 
 /// A reply body as it comes in.
 ///
 /// ```
-/// use registry_proto::job::{Plan, Received, Sink};
+/// use registry_proto::job::{Incoming, Plan, Received, Sink};
 ///
 /// let (head, ()) = http::Response::new(()).into_parts();
-/// let mut body = Plan::new(Sink::Collect { limit: 8 }, 64).sink(&head);
+/// let Incoming::Memory(mut body) = Plan::new(Sink::Collect { limit: 8 }, 64).sink(&head) else { unreachable!() };
 /// body.feed(b"hell")?;
 /// body.feed(b"o")?;
-/// assert_eq!(body.finish(), Received::Collected("hello".into()));
+/// assert!(matches!(body.finish(), Received::Collected(bytes) if bytes == "hello"));
 /// # Ok::<(), registry_proto::job::Failure>(())
 /// ```
 #[derive(Debug)]
-pub struct Incoming {
-    sink: Sink,
-    /// Keep the beginning instead of failing: half an error message is better than none.
-    truncate: bool,
-    taken: u64,
-    bytes: BytesMut,
+pub enum Incoming {
+    /// It stays in memory, or goes nowhere.
+    Memory(Collecting),
+    /// It goes to a file, which blocks.
+    File(Filing),
 }
 
 /// Whether a driver should go on reading.
@@ -77,49 +169,123 @@ pub enum More {
 }
 
 /// What became of a reply's body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Received {
     /// It was thrown away.
     Discarded,
     /// It is here.
     Collected(Bytes),
+    /// It is in its file. The digester has seen everything that is there now.
+    Filed(Digester),
 }
 
 impl Received {
-    pub(crate) fn into_bytes(self) -> Bytes {
+    /// What is in memory, and the digester of what is in a file.
+    pub(crate) fn into_parts(self) -> (Bytes, Option<Digester>) {
         match self {
-            Self::Discarded => Bytes::new(),
-            Self::Collected(bytes) => bytes,
+            Self::Discarded => (Bytes::new(), None),
+            Self::Collected(bytes) => (bytes, None),
+            Self::Filed(digester) => (Bytes::new(), Some(digester)),
         }
     }
 }
 
-impl Incoming {
+/// A reply body that is kept in memory or thrown away.
+#[derive(Debug)]
+pub struct Collecting {
+    limit: u64,
+    /// Keep the beginning instead of failing: half an error message is better than none.
+    truncate: bool,
+    keep: bool,
+    taken: u64,
+    bytes: BytesMut,
+}
+
+impl Collecting {
     /// Takes the next bytes of the body.
     ///
     /// # Errors
     /// [`FailureKind::TooLarge`] when the body is over its limit; the connection must be closed then.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<More, Failure> {
+        let room = usize::try_from(self.limit.saturating_sub(self.taken)).unwrap_or(usize::MAX);
         self.taken += bytes.len() as u64;
-        match self.sink {
-            Sink::Discard { limit } => Ok(if self.taken <= limit { More::Wanted } else { More::Unwanted }),
-            Sink::Collect { limit } => {
-                let room = limit - self.bytes.len();
-                self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
-                match (bytes.len() <= room, self.truncate) {
-                    (true, _) => Ok(More::Wanted),
-                    (false, true) => Ok(More::Unwanted),
-                    (false, false) => Err(Failure::new(FailureKind::TooLarge, format_args!("more than {limit} bytes"))),
-                }
-            }
+        if self.keep {
+            self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+        match (bytes.len() <= room, self.truncate) {
+            (true, _) => Ok(More::Wanted),
+            (false, true) => Ok(More::Unwanted),
+            (false, false) => Err(Failure::new(FailureKind::TooLarge, format_args!("more than {} bytes", self.limit))),
         }
     }
 
     /// The body is over.
     pub fn finish(self) -> Received {
-        match self.sink {
-            Sink::Discard { .. } => Received::Discarded,
-            Sink::Collect { .. } => Received::Collected(self.bytes.freeze()),
+        if self.keep { Received::Collected(self.bytes.freeze()) } else { Received::Discarded }
+    }
+}
+
+/// A reply body that goes to a file.
+#[derive(Debug)]
+pub struct Filing {
+    place: FilePlace,
+    /// Where in the blob the body starts.
+    offset: u64,
+}
+
+impl Filing {
+    /// The file, to be opened with [`Storage::open_out`](super::Storage::open_out).
+    pub fn path(&self) -> &Arc<Path> {
+        &self.place.path
+    }
+
+    /// Starts writing to the opened file.
+    ///
+    /// # Errors
+    /// [`FailureKind::Target`] when the file can't be positioned.
+    pub fn write_to<W: Write + Seek>(self, mut file: W) -> Result<Writing<W>, Failure> {
+        let to = self.place.start + self.place.digester.at();
+        file.seek(SeekFrom::Start(to)).map_err(|why| self.place.unwritten(&why))?;
+        Ok(Writing { file, place: self.place, offset: self.offset })
+    }
+}
+
+/// A reply body on its way to its file.
+pub struct Writing<W> {
+    file: W,
+    place: FilePlace,
+    offset: u64,
+}
+
+impl<W: Write> Writing<W> {
+    /// Writes the next bytes of the body, past those that the file has already.
+    ///
+    /// # Errors
+    /// [`FailureKind::TooLarge`] when there are more than the blob has, [`FailureKind::Target`] when the file can't be
+    /// written.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let end = self.offset.saturating_add(bytes.len() as u64);
+        if end > self.place.size {
+            let size = self.place.size;
+            return Err(Failure::new(FailureKind::TooLarge, format_args!("more than the {size} bytes of the blob")));
         }
+        let known = usize::try_from(self.place.digester.at().saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        let fresh = &bytes[known.min(bytes.len())..];
+        self.file.write_all(fresh).map_err(|why| self.place.unwritten(&why))?;
+        self.place.digester.feed(self.offset, bytes).map_err(|gap| Failure::new(FailureKind::Panicked, gap))?;
+        self.offset = end;
+        self.place.meter.raise(end);
+        Ok(())
+    }
+
+    /// The body is over, or will not go on: the digester of what the file has now, for the job's answer.
+    pub fn into_digester(self) -> Digester {
+        self.place.digester
+    }
+}
+
+impl<W> fmt::Debug for Writing<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writing").field("place", &self.place).field("offset", &self.offset).finish_non_exhaustive()
     }
 }

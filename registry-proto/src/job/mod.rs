@@ -10,19 +10,20 @@
 
 mod failure;
 mod incoming;
+mod local;
 mod outgoing;
 mod ticket;
 
 pub use failure::{Failure, FailureKind, Phase};
-pub use incoming::{Incoming, More, Plan, Received, Sink};
+pub use incoming::{Collecting, FilePlace, Filing, Incoming, More, Plan, Received, Sink, Writing};
+pub(crate) use local::{Alone, Blueprint, Laid};
+pub use local::{LocalJob, Storage};
 pub(crate) use outgoing::BlobPart;
 pub use outgoing::{FileRange, Meter, Outgoing};
 pub(crate) use ticket::Outcome;
 pub use ticket::{Completion, JobId, Ticket, kind};
 
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,10 +36,8 @@ pub enum Job {
     ///
     /// Send exactly the headers that are there (plus `Host`), never follow, decompress, retry or look at the status.
     Exchange(Ticket<kind::Exchange>, http::Request<Payload>, Plan, Timeouts),
-    /// Read an image archive's table of contents: [`Archive::examine`](crate::archive::Archive::examine).
-    Index(Ticket<kind::Index>, Arc<Path>),
-    /// Read a range of a file into its digester; nothing is sent.
-    Hash(Ticket<kind::Hash>, FileRange),
+    /// Work on local files, which blocks: [`LocalJob::run`] it.
+    Local(LocalJob),
 }
 
 impl Job {
@@ -46,8 +45,7 @@ impl Job {
     pub const fn id(&self) -> JobId {
         match self {
             Self::Exchange(ticket, ..) => ticket.id(),
-            Self::Index(ticket, ..) => ticket.id(),
-            Self::Hash(ticket, ..) => ticket.id(),
+            Self::Local(job) => job.id(),
         }
     }
 }

@@ -57,6 +57,10 @@ impl FileRange {
         self.len() == 0
     }
 
+    pub(crate) fn into_digester(self) -> Digester {
+        self.blob.digester
+    }
+
     /// Starts reading the range from its opened file.
     ///
     /// # Errors
@@ -146,6 +150,42 @@ impl<R: Read> Outgoing<R> {
         Ok(self.blob.digester)
     }
 
+    /// Hashes what an interrupted transfer left of the blob: up to the last byte that is not zero, since what was never
+    /// written reads as zeros; or all of it, if that has the right digest. Right or wrong, its own digest is not checked.
+    ///
+    /// # Errors
+    /// [`FailureKind::Source`] when reading fails. A file that ends early is no error.
+    pub(crate) fn survey(mut self, buffer: &mut [u8]) -> Result<Digester, Failure> {
+        let mut zeros = 0_u64;
+        let digester = &mut self.blob.digester;
+        let mut feed = |bytes: &[u8]| digester.feed(digester.at(), bytes).expect("it is fed at its watermark");
+        while self.left > 0 {
+            let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+            let got = match self.file.read(&mut buffer[..want]) {
+                Ok(0) => break,
+                Ok(got) => got,
+                Err(why) if why.kind() == ErrorKind::Interrupted => continue,
+                Err(why) => return Err(why.into()),
+            };
+            self.left -= got as u64;
+            let Some(last) = buffer[..got].iter().rposition(|byte| *byte != 0) else {
+                zeros += got as u64;
+                continue;
+            };
+            skip_zeros(zeros, &mut feed);
+            feed(&buffer[..=last]);
+            zeros = (got - last - 1) as u64;
+        }
+        if self.left == 0 && zeros > 0 {
+            let mut whole = self.blob.digester.clone();
+            skip_zeros(zeros, &mut |bytes| whole.feed(whole.at(), bytes).expect("it is fed at its watermark"));
+            if whole.digest() == self.blob.expected {
+                return Ok(whole);
+            }
+        }
+        Ok(self.blob.digester)
+    }
+
     /// The running hash, for the job's [`Completion`](super::Completion).
     pub fn into_digester(self) -> Digester {
         self.blob.digester
@@ -190,6 +230,16 @@ impl<R: Read> Outgoing<R> {
 impl<R> fmt::Debug for Outgoing<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outgoing").field("path", &self.path).field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+/// Feeds zeros that were seen but held back.
+fn skip_zeros(mut count: u64, feed: &mut impl FnMut(&[u8])) {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    while count > 0 {
+        let some = usize::try_from(count).unwrap_or(usize::MAX).min(ZEROS.len());
+        feed(&ZEROS[..some]);
+        count -= some as u64;
     }
 }
 

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use bytes::Bytes;
+
 use crate::archive::Examined;
 use crate::digester::Digester;
+use crate::job::local::Laid;
 use crate::job::{Failure, Received};
 
 /// A job's number, unique within a session.
@@ -34,6 +37,15 @@ pub mod kind {
     /// Hashing a range of a file.
     #[derive(Debug)]
     pub enum Hash {}
+    /// Laying a file out.
+    #[derive(Debug)]
+    pub(crate) enum Lay {}
+    /// Reading a small file.
+    #[derive(Debug)]
+    pub(crate) enum Read {}
+    /// Giving a file its final name.
+    #[derive(Debug)]
+    pub(crate) enum Publish {}
 }
 
 /// The right to complete one job, held once.
@@ -44,9 +56,9 @@ pub mod kind {
 /// ```compile_fail
 /// use registry_proto::job::{Failure, Ticket, kind};
 ///
-/// fn twice(ticket: Ticket<kind::Hash>, why: Failure) {
-///     let _ = ticket.failed(why.clone());
-///     let _ = ticket.failed(why); // use of moved value
+/// fn twice(ticket: Ticket<kind::Exchange>, why: Failure) {
+///     let _ = ticket.failed(why.clone(), None);
+///     let _ = ticket.failed(why, None); // use of moved value
 /// }
 /// ```
 #[must_use = "a job that is not answered leaves its flow waiting for ever"]
@@ -79,34 +91,75 @@ impl Ticket<kind::Exchange> {
         Completion { id: self.id, outcome: Outcome::Replied { head: Box::new(head), body, sent } }
     }
 
-    /// No complete reply came.
-    pub fn failed(self, why: Failure, sent: Option<Digester>) -> Completion {
-        Completion { id: self.id, outcome: Outcome::Failed { why, sent } }
+    /// No complete reply came. `moved`: see [`Ticket::replied`]; of a reply's body that went to a file, its digester as far
+    /// as the file was written.
+    pub fn failed(self, why: Failure, moved: Option<Digester>) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Failed { why, moved } }
     }
 }
 
 impl Ticket<kind::Index> {
     /// What was at the path.
-    pub fn indexed(self, found: Examined) -> Completion {
+    pub(crate) fn indexed(self, found: Examined) -> Completion {
         Completion { id: self.id, outcome: Outcome::Indexed(Box::new(found)) }
     }
 
     /// The work itself broke down.
-    pub fn failed(self, why: Failure) -> Completion {
-        Completion { id: self.id, outcome: Outcome::Failed { why, sent: None } }
+    pub(crate) fn failed(self, why: Failure) -> Completion {
+        failed(self.id, why)
     }
 }
 
 impl Ticket<kind::Hash> {
-    /// The whole range went through the digester.
-    pub fn hashed(self, digester: Digester) -> Completion {
+    /// As much of the range as there is went through the digester.
+    pub(crate) fn hashed(self, digester: Digester) -> Completion {
         Completion { id: self.id, outcome: Outcome::Hashed(digester) }
     }
 
     /// The file could not be read.
-    pub fn failed(self, why: Failure) -> Completion {
-        Completion { id: self.id, outcome: Outcome::Failed { why, sent: None } }
+    pub(crate) fn failed(self, why: Failure) -> Completion {
+        failed(self.id, why)
     }
+}
+
+impl Ticket<kind::Lay> {
+    /// The file is as it should be.
+    pub(crate) fn laid(self, found: Laid) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Laid(found) }
+    }
+
+    /// The file could not be written.
+    pub(crate) fn failed(self, why: Failure) -> Completion {
+        failed(self.id, why)
+    }
+}
+
+impl Ticket<kind::Read> {
+    /// The file's content, if there is a file.
+    pub(crate) fn content(self, content: Option<Bytes>) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Content(content) }
+    }
+
+    /// The file could not be read.
+    pub(crate) fn failed(self, why: Failure) -> Completion {
+        failed(self.id, why)
+    }
+}
+
+impl Ticket<kind::Publish> {
+    /// The file has its name.
+    pub(crate) fn published(self) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Published }
+    }
+
+    /// It has not.
+    pub(crate) fn failed(self, why: Failure) -> Completion {
+        failed(self.id, why)
+    }
+}
+
+fn failed(id: JobId, why: Failure) -> Completion {
+    Completion { id, outcome: Outcome::Failed { why, moved: None } }
 }
 
 /// The answer to a job, for [`Flow::handle`](crate::Flow::handle). Only a [`Ticket`] makes one.
@@ -129,5 +182,8 @@ pub(crate) enum Outcome {
     Replied { head: Box<http::response::Parts>, body: Received, sent: Option<Digester> },
     Indexed(Box<Examined>),
     Hashed(Digester),
-    Failed { why: Failure, sent: Option<Digester> },
+    Laid(Laid),
+    Content(Option<Bytes>),
+    Published,
+    Failed { why: Failure, moved: Option<Digester> },
 }

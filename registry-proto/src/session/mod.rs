@@ -8,6 +8,7 @@ mod learned;
 mod pace;
 mod realm;
 mod tokens;
+mod warned;
 
 pub use crate::limits::Limits;
 pub use config::{Config, Scheme, TokenRequest, UploadPolicy};
@@ -40,6 +41,7 @@ pub struct Session {
     pub(crate) tokens: tokens::Tokens,
     pub(crate) known: known::Known,
     pub(crate) pace: pace::Pace,
+    pub(crate) warned: warned::Warned,
     learned: learned::Lessons,
     last_id: u64,
     rng: Rng,
@@ -54,6 +56,7 @@ impl Session {
             tokens: tokens::Tokens::default(),
             known: known::Known::default(),
             pace: pace::Pace::default(),
+            warned: warned::Warned::default(),
             learned: learned::Lessons::default(),
             last_id: 0,
             rng: Rng::new(seed),

@@ -17,6 +17,7 @@ mod retry_after;
 mod scope;
 mod strict_json;
 mod upload_range;
+mod warning;
 
 pub use challenge::Challenge;
 pub use content_range::ContentRange;
@@ -34,3 +35,4 @@ pub use repository::{Registry, Repository, RepositoryName, Tag, TagOrDigest};
 pub use retry_after::retry_after;
 pub use scope::{Scope, ScopeSet};
 pub use upload_range::{AckedOffset, UploadRange, acknowledged, status_offset};
+pub use warning::parse_warnings;

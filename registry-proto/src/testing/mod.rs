@@ -2,6 +2,7 @@
 //! [simulation](simulation::Simulation) that runs any flow against it under virtual time, and [scripts](script::Script) for
 //! single cases.
 
+pub mod files;
 mod registries;
 pub mod registry;
 pub mod script;

@@ -10,8 +10,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, Uri};
 
 use crate::archive::make::MemoryDisk;
-use crate::archive::{Archive, Disk as _, Limits, Opened};
-use crate::job::{Completion, Failure, FailureKind, FileRange, Job, JobId, More, Payload};
+use crate::archive::{Disk as _, Opened};
+use crate::job::{
+    Completion, Failure, FailureKind, FileRange, Incoming, Job, JobId, More, Payload, Plan, Received, Storage as _,
+};
+use crate::testing::files::MemoryFiles;
 use crate::{Digester, Error, Event, Flow, Session, Step, Time};
 
 /// How long every request takes.
@@ -35,7 +38,7 @@ const MOST_STEPS: u64 = 1_000_000;
 /// ```
 pub struct Script<A> {
     answer: A,
-    disk: MemoryDisk,
+    disk: MemoryFiles,
     now: Time,
     requests: Vec<Request>,
     events: Vec<Event>,
@@ -91,20 +94,14 @@ struct Pending {
 
 impl<A: FnMut(&Request) -> Result<Response<Bytes>, Failure>> Script<A> {
     /// A script that answers requests this way.
-    pub const fn new(answer: A) -> Self {
-        Self {
-            answer,
-            disk: MemoryDisk(std::collections::BTreeMap::new()),
-            now: Time::ZERO,
-            requests: Vec::new(),
-            events: Vec::new(),
-        }
+    pub fn new(answer: A) -> Self {
+        Self { answer, disk: MemoryFiles::default(), now: Time::ZERO, requests: Vec::new(), events: Vec::new() }
     }
 
     /// With these files.
     #[must_use]
     pub fn with_disk(mut self, disk: MemoryDisk) -> Self {
-        self.disk = disk;
+        self.disk = MemoryFiles::new(disk);
         self
     }
 
@@ -230,17 +227,33 @@ impl<A: FnMut(&Request) -> Result<Response<Bytes>, Failure>> Script<A> {
                     Ok(reply) => reply.into_parts(),
                     Err(why) => return ticket.failed(why, sent),
                 };
-                let mut incoming = plan.sink(&head);
-                match incoming.feed(&body) {
-                    Ok(More::Wanted | More::Unwanted) => ticket.replied(head, incoming.finish(), sent),
-                    Err(why) => ticket.failed(why, sent),
+                let reply = Response::from_parts(head, body);
+                match self.receive(&reply, plan) {
+                    Ok(received) => ticket.replied(reply.into_parts().0, received, sent),
+                    Err((why, filed)) => ticket.failed(why, sent.or(filed)),
                 }
             }
-            Job::Index(ticket, path) => ticket.indexed(Archive::examine(&self.disk, &path, &Limits::default())),
-            Job::Hash(ticket, range) => match self.read(range) {
-                Ok((_, digester)) => ticket.hashed(digester),
-                Err(why) => ticket.failed(why),
+            Job::Local(job) => job.run(&self.disk),
+        }
+    }
+
+    fn receive(&self, reply: &Response<Bytes>, plan: Plan) -> Result<Received, (Failure, Option<Digester>)> {
+        let (head, body) = reply.clone().into_parts();
+        match plan.sink(&head) {
+            Incoming::Memory(mut collecting) => match collecting.feed(&body) {
+                Ok(More::Wanted | More::Unwanted) => Ok(collecting.finish()),
+                Err(why) => Err((why, None)),
             },
+            Incoming::File(filing) => {
+                let opened = self.disk.open_out(filing.path()).map_err(Failure::from);
+                let mut writing = opened.and_then(|file| filing.write_to(file)).map_err(|why| (why, None))?;
+                let fed = writing.feed(&body);
+                let digester = writing.into_digester();
+                match fed {
+                    Ok(_) => Ok(Received::Filed(digester)),
+                    Err(why) => Err((why, Some(digester))),
+                }
+            }
         }
     }
 

@@ -15,12 +15,14 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::archive::make::MemoryDisk;
-use crate::archive::{Archive, Disk, Opened};
+use crate::archive::{Disk, Opened};
 use crate::job::{
-    Completion, Failure, FailureKind, FileRange, Job, JobId, More, Payload, Phase, Plan, Received, Ticket, kind,
+    Completion, Failure, FailureKind, FileRange, Incoming, Job, JobId, More, Payload, Phase, Plan, Received, Storage,
+    Ticket, kind,
 };
 use crate::rng::Rng;
 use crate::spec::Origin;
+use crate::testing::files::MemoryFiles;
 use crate::testing::registries::Registries;
 use crate::testing::registry::Registry;
 use crate::{Digester, Error, Event, Flow, Session, Step, Time};
@@ -50,7 +52,7 @@ const MOST_SPINS: u32 = 100;
 #[derive(Debug)]
 pub struct Simulation {
     registry: Registries,
-    disk: MemoryDisk,
+    disk: MemoryFiles,
     faults: Faults,
     rng: Rng,
     now: Time,
@@ -66,6 +68,8 @@ pub struct Faults {
     pub lost_sessions: u64,
     /// Of a thousand requests, before how many every token is revoked.
     pub revoked_tokens: u64,
+    /// Of a thousand replies with a body, how many arrive with a byte changed.
+    pub spoilt_replies: u64,
     /// Of a thousand requests with a body from a file, how many lose the digester ("the HTTP stack kept it").
     pub lost_digesters: u64,
 }
@@ -115,6 +119,7 @@ impl Simulation {
     /// A world without misfortune.
     pub fn new(seed: u64, registry: Registry, disk: MemoryDisk) -> Self {
         let rng = Rng::new(seed);
+        let disk = MemoryFiles::new(disk);
         Self { registry: Registries::new(registry), disk, faults: Faults::default(), rng, now: Time::ZERO }
     }
 
@@ -140,6 +145,11 @@ impl Simulation {
     /// The registry that answers for a host, as it is now.
     pub fn registry_of(&mut self, host: &str) -> &mut Registry {
         self.registry.of(host)
+    }
+
+    /// The file system as it is now.
+    pub const fn files(&self) -> &MemoryFiles {
+        &self.disk
     }
 
     /// Runs a flow to its end.
@@ -226,9 +236,17 @@ impl Simulation {
     /// What the registry notices of jobs whose client is gone: nothing, or the beginning of a request.
     fn kill(&mut self, jobs: impl Iterator<Item = Job>, requests: &mut Vec<Asked>) {
         for job in jobs {
-            if let Job::Exchange(_, request, ..) = job {
+            if let Job::Exchange(_, request, plan, _) = job {
                 let (head, payload) = request.into_parts();
                 let body = self.body(payload).0.unwrap_or_default();
+                if body.is_empty() && self.happens(500) {
+                    // Its reply is under way, and some of it in its file.
+                    let reply = self.registry.handle(&head, Bytes::new());
+                    requests.push(asked(&head, None, 0));
+                    let part = self.below(reply.body().len() + 1);
+                    let _ = self.receive(&reply, plan, part);
+                    continue;
+                }
                 if !body.is_empty() {
                     let got = body.slice(..self.below(body.len()));
                     requests.push(asked(&head, None, got.len()));
@@ -241,14 +259,7 @@ impl Simulation {
     fn perform(&mut self, job: Job, requests: &mut Vec<Asked>) -> Completion {
         match job {
             Job::Exchange(ticket, request, plan, _) => self.exchange(ticket, request, plan, requests),
-            Job::Index(ticket, path) => {
-                ticket.indexed(Archive::examine(&self.disk, &path, &crate::archive::Limits::default()))
-            }
-            Job::Hash(ticket, range) => match self.read(range) {
-                (Ok(_), Some(digester)) => ticket.hashed(digester),
-                (Err(why), _) => ticket.failed(why),
-                (Ok(_), None) => ticket.failed(Failure::new(FailureKind::Source, "no digester")),
-            },
+            Job::Local(job) => job.run(&self.disk),
         }
     }
 
@@ -299,7 +310,7 @@ impl Simulation {
                     reply.headers_mut().insert("retry-after", HeaderValue::from(pause as u64));
                 }
                 // Whoever answers early has read nothing of the body.
-                reply_with(ticket, reply, plan, None)
+                self.reply_with(ticket, reply, plan, None)
             }
             Fate::Cut | Fate::Stalled if !body.is_empty() => {
                 let got = body.slice(..self.below(body.len()));
@@ -322,9 +333,70 @@ impl Simulation {
                 requests.push(told);
                 match fate {
                     Fate::Stalled => ticket.failed(cut(FailureKind::Timeout(Phase::Head)), sent),
-                    _ if lost => ticket.failed(cut(FailureKind::Cut), sent),
-                    _ => reply_with(ticket, reply, plan, sent),
+                    // Lost at once, or after a part of its body.
+                    _ if lost => {
+                        let part = self.below(reply.body().len() + 1);
+                        let filed = self.receive(&reply, plan, part).err().and_then(|(_, filed)| filed);
+                        ticket.failed(cut(FailureKind::Cut), sent.or(filed))
+                    }
+                    _ => self.reply_with(ticket, reply, plan, sent),
                 }
+            }
+        }
+    }
+
+    fn reply_with(
+        &mut self,
+        ticket: Ticket<kind::Exchange>,
+        mut reply: Response<Bytes>,
+        plan: Plan,
+        sent: Option<Digester>,
+    ) -> Completion {
+        if reply.status().is_success() && !reply.body().is_empty() && self.happens(self.faults.spoilt_replies) {
+            let mut body = Vec::from(reply.body().clone());
+            let at = self.below(body.len());
+            body[at] ^= 1;
+            *reply.body_mut() = body.into();
+        }
+        let whole = reply.body().len();
+        match self.receive(&reply, plan, whole) {
+            Ok(received) => ticket.replied(reply.into_parts().0, received, sent),
+            Err((why, filed)) => ticket.failed(why, sent.or(filed)),
+        }
+    }
+
+    /// Takes in the first `part` bytes of a reply's body. What came of less than all of it is in the second half of the error.
+    fn receive(
+        &mut self,
+        reply: &Response<Bytes>,
+        plan: Plan,
+        part: usize,
+    ) -> Result<Received, (Failure, Option<Digester>)> {
+        let (head, body) = reply.clone().into_parts();
+        let whole = part == body.len();
+        let cut = || Failure::new(FailureKind::Cut, "simulated");
+        let pieces = body[..part].chunks(1 + self.below(5000));
+        match plan.sink(&head) {
+            Incoming::Memory(mut collecting) => {
+                for piece in pieces {
+                    match collecting.feed(piece) {
+                        Ok(More::Wanted) => {}
+                        Ok(More::Unwanted) => break,
+                        Err(why) => return Err((why, None)),
+                    }
+                }
+                if whole { Ok(collecting.finish()) } else { Err((cut(), None)) }
+            }
+            Incoming::File(filing) => {
+                let opened = self.disk.open_out(filing.path()).map_err(Failure::from);
+                let mut writing = opened.and_then(|file| filing.write_to(file)).map_err(|why| (why, None))?;
+                for piece in pieces {
+                    if let Err(why) = writing.feed(piece) {
+                        return Err((why, Some(writing.into_digester())));
+                    }
+                }
+                let digester = writing.into_digester();
+                if whole { Ok(Received::Filed(digester)) } else { Err((cut(), Some(digester))) }
             }
         }
     }
@@ -408,23 +480,4 @@ fn most_to_one_origin<'a>(jobs: impl Iterator<Item = &'a Job>) -> usize {
 
 fn asked(head: &http::request::Parts, status: Option<StatusCode>, got: usize) -> Asked {
     Asked { line: format!("{} {}", head.method, head.uri), status, refusal: Bytes::new(), got: got as u64 }
-}
-
-fn reply_with(
-    ticket: Ticket<kind::Exchange>,
-    reply: Response<Bytes>,
-    plan: Plan,
-    sent: Option<Digester>,
-) -> Completion {
-    let (head, body) = reply.into_parts();
-    let mut incoming = plan.sink(&head);
-    for piece in body.chunks(7) {
-        match incoming.feed(piece) {
-            Ok(More::Wanted) => {}
-            Ok(More::Unwanted) => break,
-            Err(why) => return ticket.failed(why, sent),
-        }
-    }
-    let received: Received = incoming.finish();
-    ticket.replied(head, received, sent)
 }

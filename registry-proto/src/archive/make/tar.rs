@@ -1,7 +1,9 @@
 //! A small tar writer, and gzip without compression: the same bytes each time, with nothing of the machine in them.
 
 use bytes::Bytes;
-use tar::{EntryType, Header};
+use tar::EntryType;
+
+use crate::archive::tar_header;
 
 /// Writes a tar piece by piece, with time, owner and group 0.
 #[derive(Clone, Debug, Default)]
@@ -40,35 +42,14 @@ impl TarMaker {
     /// PAX records for the entry that follows.
     #[must_use]
     pub fn pax(self, records: &[(&str, &str)]) -> Self {
-        let mut block = String::new();
-        for (key, value) in records {
-            // The length counts its own digits.
-            let rest = key.len() + value.len() + 3;
-            let digits = |n: usize| n.to_string().len();
-            let length = rest + digits(rest + digits(rest));
-            block.push_str(&format!("{length} {key}={value}\n"));
-        }
+        let block = tar_header::pax_records(records);
         self.entry(EntryType::XHeader, "PaxHeaders.0/x", "", block.as_bytes())
     }
 
     /// An entry of any type. Names that the header can't hold are cut off: give them by [`TarMaker::pax`] before.
     #[must_use]
     pub fn entry(self, kind: EntryType, name: &str, target: &str, content: &[u8]) -> Self {
-        let mut header = Header::new_ustar();
-        let name = name.as_bytes();
-        let field = &mut header.as_old_mut().name;
-        let length = name.len().min(field.len());
-        field[..length].copy_from_slice(&name[..length]);
-        let field = &mut header.as_old_mut().linkname;
-        let length = target.len().min(field.len());
-        field[..length].copy_from_slice(&target.as_bytes()[..length]);
-        header.set_entry_type(kind);
-        header.set_mode(if kind == EntryType::Directory { 0o555 } else { 0o444 });
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(content.len() as u64);
-        header.set_cksum();
+        let header = tar_header::header(kind, name, target, content.len() as u64);
         self.raw(header.as_bytes()).padded(content)
     }
 

@@ -8,11 +8,9 @@
 //! [pieces](crate::Config::piece), of which each blob under way has two at most. (Every tag of a repository, or what refers
 //! to an image, would be more trees to fetch and more targets to deliver to, found out in a state before `Fetching`.)
 
-mod tree;
-
 use std::collections::BTreeMap;
 
-use tree::{FetchTree, Tree};
+use crate::flow::tree::{FetchTree, Tree};
 
 use crate::error::Error;
 use crate::flow::deliver::{Deliver, PushedReference, Supply, Target, Totals};

@@ -1,7 +1,8 @@
 //! Deleting a manifest.
 
 use crate::error::Error;
-use crate::flow::delete::{Deleted, Found, Remove, Resolve, Resolved};
+use crate::flow::delete::{Deleted, Remove};
+use crate::flow::identify::{Found, Identified, Identify};
 use crate::flow::{Context, Flow, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Origin, Reference, Repository, TagOrDigest};
@@ -30,7 +31,7 @@ pub struct DeleteManifest {
 #[derive(Debug)]
 enum State {
     New,
-    Resolving(Origin, Resolve),
+    Identifying(Origin, Identify),
     Removing(Remove),
     Settled(Box<Result<Deleted, Error>>),
     Over,
@@ -44,18 +45,18 @@ impl DeleteManifest {
         Self { repository: reference.repository().clone(), reference: target, state: State::New }
     }
 
-    fn resolve(&self, cx: &Context<'_>) -> Result<State, Error> {
+    fn identify(&self, cx: &Context<'_>) -> Result<State, Error> {
         let reference = self.reference.clone().ok_or_else(|| {
             Error::Misuse(format!("`{0}` does not say what to delete: give a tag or a digest", self.repository))
         })?;
         let origin = cx.origin(self.repository.registry())?;
-        Ok(State::Resolving(origin.clone(), Resolve::new(self.repository.clone(), origin, reference)))
+        Ok(State::Identifying(origin.clone(), Identify::new(self.repository.clone(), origin, reference)))
     }
 
-    fn after_resolve(&self, origin: Origin, resolved: Resolved) -> Result<State, Error> {
-        let found = match resolved {
-            Resolved::To(found) => found,
-            Resolved::Missing(why) => return Err(why),
+    fn after_identify(&self, origin: Origin, identified: Identified) -> Result<State, Error> {
+        let found = match identified {
+            Identified::As(found) => found,
+            Identified::Missing(why) => return Err(why),
         };
         let by_digest = matches!(self.reference, Some(TagOrDigest::Digest(_)));
         match found {
@@ -77,11 +78,11 @@ impl Flow for DeleteManifest {
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<Deleted> {
         loop {
             let next = match &mut self.state {
-                State::New => self.resolve(cx),
-                State::Resolving(origin, resolve) => match ready!(resolve.poll(cx)) {
-                    Ok(resolved) => {
+                State::New => self.identify(cx),
+                State::Identifying(origin, identify) => match ready!(identify.poll(cx)) {
+                    Ok(identified) => {
                         let origin = origin.clone();
-                        self.after_resolve(origin, resolved)
+                        self.after_identify(origin, identified)
                     }
                     Err(why) => Err(why),
                 },
@@ -98,7 +99,7 @@ impl Flow for DeleteManifest {
 
     fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
         match &mut self.state {
-            State::Resolving(_, resolve) => resolve.handle(cx, done),
+            State::Identifying(_, identify) => identify.handle(cx, done),
             State::Removing(remove) => remove.handle(cx, done),
             State::New | State::Settled(_) | State::Over => Err(done),
         }
@@ -106,7 +107,7 @@ impl Flow for DeleteManifest {
 
     fn cancel(&mut self) {
         match &mut self.state {
-            State::Resolving(_, resolve) => resolve.cancel(),
+            State::Identifying(_, identify) => identify.cancel(),
             State::Removing(remove) => remove.cancel(),
             State::New => self.state = State::Settled(Box::new(Err(Error::Cancelled))),
             State::Settled(_) | State::Over => {}

@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use crate::error::Error;
 use crate::event::{BlobId, Event};
 use crate::flow::upload::Load;
-use crate::flow::{Brought, Context, Fleet, Flow, HasManifest, PutManifest, PutOutcome, Step, Upload, Uploaded, ready};
+use crate::flow::{Brought, Context, Fleet, Flow, HasManifest, PutOutcome, Putting, Step, Upload, Uploaded, ready};
 use crate::job::Completion;
 use crate::spec::{Digest, Manifest, Origin, Reference, Repository, RepositoryName, TagOrDigest};
 
@@ -51,7 +51,7 @@ pub(crate) struct Deliver<S> {
     second_look: bool,
     mounts: Vec<Errand>,
     /// Waves still to be put.
-    waves: VecDeque<Vec<PutManifest>>,
+    waves: VecDeque<Vec<Putting>>,
     notes: VecDeque<Event>,
     state: State,
 }
@@ -106,9 +106,9 @@ enum State {
     Finding(Fleet<HasManifest>),
     Sending(Fleet<Upload>),
     Mounting(Fleet<Upload>),
-    Manifests(Fleet<PutManifest>),
+    Manifests(Fleet<Putting>),
     Looking(Fleet<HasManifest>),
-    Tagging(Fleet<PutManifest>),
+    Tagging(Fleet<Putting>),
     Settled(Box<Result<Delivered, Error>>),
     Over,
 }
@@ -344,8 +344,8 @@ pub(crate) fn has_root(target: &Target, reference: TagOrDigest) -> HasManifest {
     HasManifest::new(target.repository.clone(), target.origin.clone(), reference, target.root.digest().clone())
 }
 
-fn put(target: &Target, reference: TagOrDigest, manifest: Manifest) -> PutManifest {
-    PutManifest::new(target.repository.clone(), target.origin.clone(), reference, manifest)
+fn put(target: &Target, reference: TagOrDigest, manifest: Manifest) -> Putting {
+    Putting::new(target.repository.clone(), target.origin.clone(), reference, manifest)
 }
 
 fn uploads(cx: &Context<'_>, errands: &[Errand]) -> Result<Vec<Upload>, Error> {

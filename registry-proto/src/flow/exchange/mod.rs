@@ -17,8 +17,8 @@ mod route;
 
 use std::collections::VecDeque;
 
-use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderValue, Method, StatusCode};
+use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, USER_AGENT, WARNING};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use authorise::{Authorisation, Fetch, Fetched, Next, Shown, denied};
 use route::Route;
@@ -30,18 +30,22 @@ use crate::event::Event;
 use crate::flow::{Context, Flow, Step};
 use crate::job::{Completion, Failure, FailureKind, Job, JobId, Outcome, Payload, Plan, Timeouts};
 use crate::session::NotYet;
-use crate::spec::{ApiError, Origin, Registry, retry_after};
+use crate::spec::{ApiError, Origin, Registry, parse_warnings, retry_after};
 use crate::time::Time;
 
 /// How often one request sets out again because the place that a redirect led to refused it.
 const DETOURS: u32 = 2;
+
+/// How many bytes of warnings a reply may have, by the specification.
+const WARNING_BYTES: usize = 4096;
 
 /// How an exchange ended.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// With a reply; what it means is the owner's business.
     Reply(Reply),
-    /// Without one, in a way that only the owner can judge ([`Replay::OwnerAsksFirst`], [`Replay::Never`]).
+    /// Without one, in a way that only the owner can judge ([`Replay::OwnerAsksFirst`], [`Replay::OwnerGoesOn`],
+    /// [`Replay::Never`]).
     Lost(Lost),
 }
 
@@ -50,7 +54,8 @@ pub(crate) enum Answer {
 pub(crate) struct Lost {
     pub(crate) asked: Asked,
     pub(crate) why: Failure,
-    pub(crate) sent: Option<Digester>,
+    /// The digester of the body that went out of a file or into one, as far as it came.
+    pub(crate) moved: Option<Digester>,
 }
 
 #[derive(Debug)]
@@ -99,8 +104,8 @@ impl Exchange {
         Asked::new(&self.ask.method, self.route.url())
     }
 
-    /// What became of the request under way, for logs.
-    fn tell(&mut self, cx: &Context<'_>, outcome: &Outcome) {
+    /// What became of the request under way, for logs, and what the registry wants people to know.
+    fn tell(&mut self, cx: &mut Context<'_>, outcome: &Outcome) {
         let request = match &self.state {
             State::Fetching { fetch, .. } => fetch.ask.asked(),
             _ => self.asked(),
@@ -108,9 +113,26 @@ impl Exchange {
         let reply = match outcome {
             Outcome::Replied { head, .. } => Ok(head.status),
             Outcome::Failed { why, .. } => Err(why.clone()),
-            Outcome::Indexed(_) | Outcome::Hashed(_) => unreachable!("tickets are typed: an exchange gets a reply"),
+            _ => unreachable!("tickets are typed: an exchange gets a reply"),
         };
         self.notes.push_back(Event::Asked { request, reply, took: cx.now.since(self.asked_at) });
+        if let (State::Sent { .. }, Outcome::Replied { head, .. }) = (&self.state, outcome)
+            && !self.route.is_away()
+        {
+            self.warn(cx, &head.headers);
+        }
+    }
+
+    /// The registry's own warnings. Storage that it redirects to has nothing to say to its users.
+    fn warn(&mut self, cx: &mut Context<'_>, headers: &HeaderMap) {
+        let mut room = WARNING_BYTES;
+        for field in headers.get_all(WARNING) {
+            let Some(left) = room.checked_sub(field.len()) else { return };
+            room = left;
+            for text in parse_warnings(&String::from_utf8_lossy(field.as_bytes())) {
+                self.notes.extend(cx.session.warned.tell(self.route.home(), text).map(Event::Notice));
+            }
+        }
     }
 
     fn since(&self) -> Time {
@@ -133,7 +155,7 @@ impl Exchange {
                 if let Some(header) = header {
                     request.headers_mut().insert(AUTHORIZATION, header);
                 }
-                let (job, step) = self.send(cx, &target, request, self.ask.plan);
+                let (job, step) = self.send(cx, &target, request, self.ask.plan.clone());
                 self.state = State::Sent { job, with };
                 step
             }
@@ -171,7 +193,7 @@ impl Exchange {
         *request.method_mut() = fetch.ask.method.clone();
         *request.uri_mut() = fetch.ask.url.clone();
         *request.headers_mut() = fetch.ask.headers.clone();
-        let (job, step) = self.send(cx, &server, request, fetch.ask.plan);
+        let (job, step) = self.send(cx, &server, request, fetch.ask.plan.clone());
         let timeouts = timeouts(cx);
         cx.session.tokens.lease(&fetch.key, job, cx.now + timeouts.connect + timeouts.head);
         self.authorisation.let_go();
@@ -205,7 +227,8 @@ impl Exchange {
             Outcome::Replied { head, body, .. } => {
                 let head = *head;
                 let (status, headers, url) = (head.status, head.headers, fetch.ask.url.clone());
-                let reply = Reply { asked: asked.clone(), url, status, headers, body: body.into_bytes(), sent: None };
+                let body = body.into_parts().0;
+                let reply = Reply { asked: asked.clone(), url, status, headers, body, moved: None };
                 match self.authorisation.after_fetch(cx, fetch, &reply) {
                     Fetched::Token(token) => {
                         cx.session.tokens.fetched(&fetch.key, token, cx.now);
@@ -233,7 +256,7 @@ impl Exchange {
             Outcome::Failed { why, .. } => {
                 return no_token(cx, fetch, Error::Transport { asked, last: why, tries: self.tries + 1 });
             }
-            Outcome::Indexed(_) | Outcome::Hashed(_) => unreachable!("tickets are typed: an exchange gets a reply"),
+            _ => unreachable!("tickets are typed: an exchange gets a reply"),
         };
         let pause = self.pause(cx, &asked, &why, until);
         // The others wait on: each of them trying as often as this one would be a storm.
@@ -271,7 +294,7 @@ impl Exchange {
         // Storage says so when its signed URL has expired: the registry knows the way to a new one (C32).
         if status == StatusCode::FORBIDDEN && self.route.is_away() && self.ask.method == Method::GET {
             self.detours += 1;
-            if self.detours <= DETOURS && self.ask.replay == Replay::Anytime {
+            if self.detours <= DETOURS && self.may_go_again() {
                 self.restart();
                 return State::Ready;
             }
@@ -286,7 +309,7 @@ impl Exchange {
             return State::Settled(Box::new(Err(error)));
         }
         if is_transient(status) {
-            let again = self.ask.replay == Replay::Anytime && self.tries < cx.session.config().retries;
+            let again = self.may_go_again() && self.tries < cx.session.config().retries;
             let why = describe(status, &reply.errors());
             // If not, the owner will ask again in its own way: not before the registry allows it.
             let until = respect_retry_after(cx, &reply);
@@ -305,7 +328,12 @@ impl Exchange {
             || self.ask.method == Method::POST && self.ask.url.query().is_some_and(|query| query.starts_with("mount="))
     }
 
-    fn failed(&mut self, cx: &mut Context<'_>, why: Failure, sent: Option<Digester>) -> State {
+    /// Whether a request that was answered may be sent again as it is.
+    const fn may_go_again(&self) -> bool {
+        matches!(self.ask.replay, Replay::Anytime | Replay::OwnerGoesOn)
+    }
+
+    fn failed(&mut self, cx: &mut Context<'_>, why: Failure, moved: Option<Digester>) -> State {
         let asked = self.asked();
         if why.is_local() {
             return State::Settled(Box::new(Err(Error::Local(why))));
@@ -313,17 +341,22 @@ impl Exchange {
         let may_repeat = match self.ask.replay {
             Replay::Anytime => why.is_transient(),
             Replay::OwnerAsksFirst => why.sent_nothing(),
-            Replay::Never => false,
+            Replay::OwnerGoesOn | Replay::Never => false,
         };
         if may_repeat && self.tries < cx.session.config().retries {
             self.restart();
             return self.pause(cx, &asked, &why.to_string(), None);
         }
-        if self.ask.replay == Replay::Anytime || why.sent_nothing() || !why.is_transient() {
+        let is_owners = match self.ask.replay {
+            Replay::Anytime => false,
+            Replay::OwnerGoesOn => true,
+            Replay::OwnerAsksFirst | Replay::Never => !why.sent_nothing(),
+        };
+        if !is_owners || !why.is_transient() {
             let error = Error::Transport { asked, last: why, tries: self.tries + 1 };
             return State::Settled(Box::new(Err(error)));
         }
-        State::Settled(Box::new(Ok(Answer::Lost(Lost { asked, why, sent }))))
+        State::Settled(Box::new(Ok(Answer::Lost(Lost { asked, why, moved }))))
     }
 
     /// From the start: a redirect's target may have expired.
@@ -397,11 +430,12 @@ impl Flow for Exchange {
                 Outcome::Replied { head, body, sent } => {
                     let head = *head;
                     let (asked, url) = (self.asked(), self.route.url().clone());
-                    let (status, headers, body) = (head.status, head.headers, body.into_bytes());
-                    self.replied(cx, with, Reply { asked, url, status, headers, body, sent })
+                    let (body, filed) = body.into_parts();
+                    let (status, headers, moved) = (head.status, head.headers, sent.or(filed));
+                    self.replied(cx, with, Reply { asked, url, status, headers, body, moved })
                 }
-                Outcome::Failed { why, sent } => self.failed(cx, why, sent),
-                Outcome::Indexed(_) | Outcome::Hashed(_) => unreachable!("tickets are typed: an exchange gets a reply"),
+                Outcome::Failed { why, moved } => self.failed(cx, why, moved),
+                _ => unreachable!("tickets are typed: an exchange gets a reply"),
             },
             other => other,
         };

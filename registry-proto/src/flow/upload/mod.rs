@@ -46,7 +46,9 @@ use crate::endpoint::{Reply, blob};
 use crate::error::{Asked, Error};
 use crate::event::{BlobId, Event};
 use crate::flow::{Answer, Context, Exchange, Flow, Lost, Step, ready, unreachable_loss};
-use crate::job::{BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, Meter, Outcome, Payload};
+use crate::job::{
+    BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, LocalJob, Meter, Outcome, Payload,
+};
 use crate::session::{Learned, UploadPolicy};
 use crate::spec::{AckedOffset, Digest, ErrorCode, Origin, Repository, RepositoryName};
 use crate::time::Time;
@@ -355,7 +357,7 @@ impl Upload {
         let piece = piece.max(least);
         let too_large = part.closes && part.length > piece;
         if too_large && (policy == UploadPolicy::Monolithic || self.learned(cx).refuses_chunks()) {
-            let (size, asked) = (self.size, Asked::new(&Method::PUT, self.session.as_ref().unwrap_or(&Uri::default())));
+            let (size, asked) = (self.size, Asked::new(&Method::PUT, &self.session.clone().unwrap_or_default()));
             let what =
                 format!("{asked}: a blob of {size} bytes would have to be sent in one request, from memory, where");
             let why =
@@ -418,7 +420,7 @@ impl Upload {
             Ok(Answer::Lost(lost)) => return self.after_loss(cx, lost, part),
             Err(why) => return self.fail(cx, why),
         };
-        self.adopt(reply.sent.as_ref());
+        self.adopt(reply.moved.as_ref());
         if reply.status.is_success() {
             return if part.closes { self.after_commit(cx, &reply) } else { self.after_chunk(cx, &reply, part) };
         }
@@ -467,8 +469,8 @@ impl Upload {
     /// A request of which nobody knows how much arrived.
     fn after_loss(&mut self, cx: &mut Context<'_>, lost: Lost, part: Part) -> State {
         let limits = cx.session.config().limits;
-        let got = lost.sent.as_ref().map_or(0, |sent| sent.at().saturating_sub(part.at).min(part.length));
-        self.adopt(lost.sent.as_ref());
+        let got = lost.moved.as_ref().map_or(0, |sent| sent.at().saturating_sub(part.at).min(part.length));
+        self.adopt(lost.moved.as_ref());
         if part.length > 0 && !lost.why.sent_nothing() {
             self.learned(cx).cut(&limits, got, part.length);
         }
@@ -560,7 +562,7 @@ impl Upload {
     /// The registry has gone back in this session to where we can't follow: the same, without a reply that says "no".
     fn start_over(&mut self, cx: &Context<'_>) -> State {
         if self.restarts >= RESTARTS {
-            let asked = Asked::new(&Method::GET, self.session.as_ref().unwrap_or(&Uri::default()));
+            let asked = Asked::new(&Method::GET, &self.session.clone().unwrap_or_default());
             let what =
                 format!("it holds only {} bytes of an upload again and again, after it had confirmed more", self.acked);
             return self.fail(cx, Error::Protocol { asked, what });
@@ -712,7 +714,7 @@ impl Upload {
                 let gap = FileRange::new(path.clone(), range.start + at..range.start + acked, self.blob_part(at));
                 let ticket = cx.ticket();
                 self.state = State::CatchingUp(ticket.id());
-                Some(Job::Hash(ticket, gap))
+                Some(Job::Local(LocalJob::hash(ticket, gap)))
             }
         }
     }
@@ -729,9 +731,7 @@ impl Upload {
                 self.next(cx)
             }
             Outcome::Failed { why, .. } => self.fail(cx, Error::Local(why)),
-            Outcome::Replied { .. } | Outcome::Indexed(_) => {
-                unreachable!("tickets are typed: a hash job gets a digester")
-            }
+            _ => unreachable!("tickets are typed: a hash job gets a digester"),
         }
     }
 }

@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::LOCATION;
+use http::header::{LOCATION, WARNING};
 use http::request::Parts;
 use http::{Method, StatusCode};
 
@@ -85,7 +85,10 @@ impl Registry {
     /// in `Content-Length` how long it would be.
     pub fn handle(&mut self, request: &Parts, body: Bytes) -> http::Response<Bytes> {
         let call = Call::new(request);
-        let reply = self.answer(&call, body).unwrap_or_else(Refusal::into_reply);
+        let mut reply = self.answer(&call, body).unwrap_or_else(Refusal::into_reply);
+        if request.uri.path().starts_with("/v2/") {
+            reply = self.profile.warnings.iter().fold(reply, |reply, warning| reply.with(WARNING, warning));
+        }
         reply::finish(&request.method, reply)
     }
 

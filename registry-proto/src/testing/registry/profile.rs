@@ -226,6 +226,8 @@ pub struct Profile {
     pub creates_repositories: bool,
     /// Whether a manifest of schema 2 becomes schema 1 for who doesn't accept it.
     pub converts_to_schema1: bool,
+    /// `Warning` headers on every reply of the API, as they are sent: `299 - "text"`.
+    pub warnings: Vec<String>,
 }
 
 impl Profile {
@@ -277,6 +279,7 @@ impl Profile {
             max_manifest: 4 << 20,
             creates_repositories: true,
             converts_to_schema1: false,
+            warnings: Vec::new(),
         }
     }
 

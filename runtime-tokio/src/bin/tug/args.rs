@@ -1,5 +1,8 @@
 //! What can be typed: verbs, flags and their help.
 
+mod change;
+mod lists;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -10,15 +13,19 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use registry_tokio::proto::UploadPolicy;
 use registry_tokio::proto::spec::{Platform, Reference, Registry};
 
+pub(crate) use change::{Delete, Tag};
+pub(crate) use lists::{Catalog, Tags};
+
 const EXAMPLES: &str = "\
 Examples:
-  tug demo                                      see it all at work, with nothing to set up
   # See it all at work, with nothing to set up
   tug demo
   # A `docker save` tar, an OCI archive or an OCI layout folder
   tug push app.tar localhost:5000/app:v1
   # Every image of an archive under its own tags, below a prefix
   tug push images.tar --prefix registry.example.org/mirror
+  # An image for this machine, as a tar for `docker load`, podman, skopeo …
+  tug pull debian:stable-slim debian.tar
   # From registry to registry, layers and all
   tug copy quay.io/org/app:v1 registry.example.org/mirror/app:v1
   # What is in an archive, and whether it is whole
@@ -26,6 +33,10 @@ Examples:
   # What is in a registry
   tug inspect localhost:5000/app:v1
   tug digest debian:stable-slim
+  tug catalog localhost:5000 && tug tags localhost:5000/app
+  # Another name for it, and away with it
+  tug tag localhost:5000/app:v1 stable
+  tug delete localhost:5000/app:v1
   # A small registry in memory, for tests
   tug serve --addr 127.0.0.1:5000
 
@@ -48,6 +59,13 @@ JSON (--format json):
     notes           what could not be told, and why
   Of an archive: kind, notes, and images, a list of such objects with names instead of reference.
   What does not apply is absent or null.";
+
+const PULL_JSON: &str = "\
+JSON (--format json):
+  out                   the archive
+  images                [{reference, digest}], in the order asked for
+  fetched, fetchedBytes blobs that were fetched, and their bytes
+  kept, keptBytes       blobs that were here, and the bytes of those and of what an interrupted run had fetched";
 
 /// Moves container images between archives and registries.
 #[derive(Debug, Parser)]
@@ -73,8 +91,15 @@ pub(crate) struct Voice {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Push(Push),
+    Pull(Pull),
     #[command(visible_alias = "cp")]
     Copy(Copy),
+    #[command(visible_alias = "ls")]
+    Tags(Tags),
+    Catalog(Catalog),
+    Tag(Tag),
+    #[command(visible_alias = "rm")]
+    Delete(Delete),
     Ping(Ping),
     /// Print the digest of an image in a registry, or of each image of an archive
     ///
@@ -89,6 +114,7 @@ pub(crate) enum Verb {
     Inspect(Look),
     Manifest(RawManifest),
     Config(RawConfig),
+    Blob(Blob),
     /// Check that an archive is whole
     ///
     /// Reads all of it. Prints `ok`, or every fault found.
@@ -155,6 +181,56 @@ pub(crate) struct Upload {
     pub(crate) jobs: NonZeroUsize,
 }
 
+/// Pull images into an archive
+///
+/// OUT is a tar that both `docker load` and OCI tools read, or what --format says. It is there under its name only when it is
+/// whole and every byte was verified; until then it is `OUT.partial`, from which the same command goes on if it was
+/// interrupted. A folder (`--format oci-dir`) keeps blobs that are there and right, and the images that it holds besides.
+///
+/// Prints the digest of the image's manifest; of several images, a line `DIGEST REF` each.
+#[derive(Args, Debug)]
+#[command(after_long_help = PULL_JSON)]
+pub(crate) struct Pull {
+    /// What: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]; several go into one archive
+    #[arg(value_name = "REF", required = true, num_args = 1..)]
+    pub(crate) references: Vec<Reference>,
+    /// Where to: a file, or a folder with `--format oci-dir`
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// What OUT becomes, and what is printed: both can be said, as in `--format oci,json`
+    #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',')]
+    pub(crate) format: Vec<PullFormat>,
+    /// Of an image for several platforms, only the one for this: os/architecture[/variant]; this machine's if it is not said
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
+    /// Of an image for several platforms, all of them
+    #[arg(long, conflicts_with = "platform")]
+    pub(crate) all_platforms: bool,
+    /// How many blobs are transferred at a time
+    #[arg(short, long, value_name = "N", default_value = "4")]
+    pub(crate) jobs: NonZeroUsize,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// What a pull makes, and what it prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullFormat {
+    /// A tar with both an OCI layout and `manifest.json` (the default)
+    DockerOci,
+    /// A docker-archive, for tools that know nothing else. It keeps layers, but not the image's own manifest: pushed again, the
+    /// image may get another digest
+    Docker,
+    /// A tar of an OCI layout
+    Oci,
+    /// A folder with an OCI layout
+    OciDir,
+    /// Print for people and pipes
+    Text,
+    /// Print for programs
+    Json,
+}
+
 /// Copy an image from one registry to another, or within one
 ///
 /// Everything goes byte for byte, so that the digest stays what it was; of an index, all its images go along. What the
@@ -186,9 +262,9 @@ pub(crate) struct Copy {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Transfer")]
 pub(crate) struct Transfer {
-    /// Fetch and send blobs in pieces of this size (`4194304`, `4M`), of which each blob under way has two in memory. A registry
+    /// Fetch and send blobs in pieces of this size (`2097152`, `2M`), of which each blob under way has two in memory. A registry
     /// that takes no chunks needs pieces as large as the largest layer
-    #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = size)]
+    #[arg(long, value_name = "BYTES", default_value = "2M", value_parser = size)]
     pub(crate) chunk_size: NonZeroU64,
     /// How many blobs are transferred at a time
     #[arg(short, long, value_name = "N", default_value = "4")]
@@ -258,6 +334,23 @@ pub(crate) struct RawConfig {
     /// Of an index, the image for this platform; this machine's if it is not said
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+/// Fetch a blob, such as a layer, by its digest
+///
+/// Into OUT, which is there under its name only when all of it was verified (until then it is `OUT.partial`, from which the same
+/// command goes on), and whose digest is printed. Without OUT, to standard output: the last bytes come only if the whole has
+/// the right digest, and the exit status says so.
+#[derive(Args, Debug)]
+pub(crate) struct Blob {
+    /// Which: [HOST[:PORT]/]REPOSITORY@DIGEST
+    #[arg(value_name = "REPO@DIGEST")]
+    pub(crate) reference: Reference,
+    /// The file to write; standard output if it is not said
+    #[arg(value_name = "OUT")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) access: Access,
 }

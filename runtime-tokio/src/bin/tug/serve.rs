@@ -1,13 +1,15 @@
 //! `serve`.
 
-use registry_tokio::proto::testing::registry::{Profile, Registry};
+use registry_tokio::proto::testing::registry::{Profile, Registry, Support};
 use registry_tokio::serve::Server;
 
 use crate::args::{Format, Serve};
 use crate::output::{Trouble, print};
 
 pub(crate) async fn serve(what: Serve) -> Result<(), Trouble> {
-    let server = Server::bind(what.addr, Registry::new(Profile::distribution_3()))
+    // Whoever tries something out wants to be rid of it again.
+    let profile = Profile { delete: Support::Yes, ..Profile::distribution_3() };
+    let server = Server::bind(what.addr, Registry::new(profile))
         .await
         .map_err(|why| Trouble::Other(format!("{} can't be listened at: {why}", what.addr)))?;
     print(Format::Text, format_args!("{}\n", server.address()), || server.address().to_string().into())?;

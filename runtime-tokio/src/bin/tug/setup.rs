@@ -3,7 +3,7 @@
 use std::io::BufRead as _;
 
 use registry_tokio::Client;
-use registry_tokio::proto::spec::Registry;
+use registry_tokio::proto::spec::{Reference, Registry, Repository};
 use registry_tokio::proto::{Config, Credential, Scheme};
 
 use crate::args::{Access, Upload};
@@ -32,13 +32,19 @@ pub(crate) fn config(access: &Access, upload: Option<&Upload>) -> Config {
 /// The client that the flags describe. `registry`: whom a user and password are for.
 pub(crate) fn client(access: &Access, upload: Option<&Upload>, registry: Option<&Registry>) -> Result<Client, Trouble> {
     let mut config = config(access, upload);
+    log_in(&mut config, access, registry)?;
+    build(access, config)
+}
+
+/// Takes over the user and password of the flags, for this registry.
+pub(crate) fn log_in(config: &mut Config, access: &Access, registry: Option<&Registry>) -> Result<(), Trouble> {
     if let Some(username) = &access.username {
         let registry = registry.ok_or_else(|| {
             Trouble::Usage("--username needs one registry that it is for: give a REF, or --prefix".to_owned())
         })?;
         config.log_in(registry, Credential::password(username, password(access)?));
     }
-    build(access, config)
+    Ok(())
 }
 
 /// The client of a configuration that is complete.
@@ -50,6 +56,16 @@ pub(crate) fn build(access: &Access, config: Config) -> Result<Client, Trouble> 
         }
     }
     Ok(builder.build()?)
+}
+
+/// A whole repository, where a tag or digest would be a mistake.
+pub(crate) fn repository(reference: &Reference) -> Result<Repository, Trouble> {
+    let repository = reference.repository();
+    if reference.tag().is_some() || reference.digest().is_some() {
+        let why = format!("a repository is wanted, without tag or digest: `{repository}`");
+        return Err(Trouble::Usage(why));
+    }
+    Ok(repository.clone())
 }
 
 /// The password that belongs to `--username`.

@@ -2,15 +2,17 @@
 //!
 //! ```text
 //!   New ─▶ Root ─┬─ an index, of which one platform is wanted ─▶ Root (that manifest)
+//!                ├─ an image, where one for a platform is wanted ─▶ Checking its configuration ─▶ as below
 //!                └─▶ Level(its manifests) ─▶ Level(theirs) … ─▶ the end
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
-use crate::flow::{Context, FetchManifest, Fleet, Flow, Step, ready};
+use crate::flow::choose::choose;
+use crate::flow::{Context, FetchBlob, FetchManifest, Fleet, Flow, Step, ready};
 use crate::job::Completion;
-use crate::spec::{Descriptor, Digest, Index, Kind, Manifest, ManifestContent, Platform, Reference, Repository};
+use crate::spec::{Descriptor, Digest, ImageConfig, Kind, Manifest, ManifestContent, Platform, Reference, Repository};
 
 /// How deep indexes may be nested.
 const DEEPEST: usize = 8;
@@ -21,11 +23,17 @@ const MOST_BYTES: u64 = 64 << 20;
 
 /// Fetches the manifest that a reference names and all manifests below it.
 #[derive(Debug)]
-pub(super) struct FetchTree {
+pub(crate) struct FetchTree {
     reference: Reference,
     platform: Option<Platform>,
     found: BTreeMap<Digest, Manifest>,
+    /// Whether an image by itself has to be for the platform, too.
+    strict: bool,
+    /// The image was chosen out of an index, which says what it is for.
+    is_chosen: bool,
     root: Option<Digest>,
+    /// What the index says of the image that was chosen out of it.
+    chosen: Option<Platform>,
     /// Manifests that are still to be fetched, by the size that was told.
     bytes: u64,
     depth: usize,
@@ -34,25 +42,46 @@ pub(super) struct FetchTree {
 
 /// An image with everything below it.
 #[derive(Debug)]
-pub(super) struct Tree {
-    pub(super) root: Manifest,
+pub(crate) struct Tree {
+    pub(crate) root: Manifest,
+    /// What the index says of it that it was chosen out of.
+    pub(crate) platform: Option<Platform>,
     /// Children before parents; the root is the last.
-    pub(super) manifests: Vec<Manifest>,
+    pub(crate) manifests: Vec<Manifest>,
     /// Every blob once, as the first manifest describes it. Without those that registries don't hold.
-    pub(super) blobs: Vec<Descriptor>,
+    pub(crate) blobs: Vec<Descriptor>,
 }
 
 #[derive(Debug)]
 enum State {
     New,
     Root(FetchManifest),
+    Checking(FetchBlob, Platform, Box<Manifest>),
     Level(Fleet<FetchManifest>),
     Cancelled,
 }
 
 impl FetchTree {
-    pub(super) fn new(reference: Reference, platform: Option<Platform>) -> Self {
-        Self { reference, platform, found: BTreeMap::new(), root: None, bytes: 0, depth: 0, state: State::New }
+    pub(crate) fn new(reference: Reference, platform: Option<Platform>) -> Self {
+        Self {
+            reference,
+            platform,
+            found: BTreeMap::new(),
+            strict: true,
+            is_chosen: false,
+            root: None,
+            chosen: None,
+            bytes: 0,
+            depth: 0,
+            state: State::New,
+        }
+    }
+
+    /// An image that is for one platform only will do, whatever platform that is.
+    #[must_use]
+    pub(crate) const fn or_the_only_one(mut self) -> Self {
+        self.strict = false;
+        self
     }
 
     fn repository(&self) -> &Repository {
@@ -64,9 +93,39 @@ impl FetchTree {
     fn after_root(&mut self, cx: &Context<'_>, root: Manifest) -> Result<Option<State>, Error> {
         self.deeper()?;
         if let (Some(platform), Some(index)) = (&self.platform, root.index()) {
-            let child = self.select(index, platform)?.clone();
+            let child = choose(index, platform, &self.reference)?.clone();
+            self.is_chosen = true;
+            self.chosen.clone_from(&child.platform);
             return Ok(Some(State::Root(FetchManifest::described(self.repository().clone(), child))));
         }
+        if let (Some(platform), Some(image), false) = (&self.platform, root.image(), self.is_chosen)
+            && self.strict
+            && image.config.media_type.is_image_config()
+        {
+            let (fetch, platform) = (FetchBlob::new(self.repository().clone(), image.config.clone()), platform.clone());
+            return Ok(Some(State::Checking(fetch, platform, Box::new(root))));
+        }
+        self.after_check(cx, root)
+    }
+
+    /// An image that is for one platform only says so in its configuration.
+    fn after_config(
+        &mut self,
+        cx: &Context<'_>,
+        config: &[u8],
+        wanted: &Platform,
+        root: Manifest,
+    ) -> Result<Option<State>, Error> {
+        let found = ImageConfig::parse(config).ok().map(|config| config.platform());
+        match found.filter(|found| found.suits(wanted).is_none()) {
+            Some(found) => {
+                Err(Error::Misuse(format!("{} has no image for {wanted}; it is one for {found}", self.reference)))
+            }
+            None => self.after_check(cx, root),
+        }
+    }
+
+    fn after_check(&mut self, cx: &Context<'_>, root: Manifest) -> Result<Option<State>, Error> {
         self.root = Some(root.digest().clone());
         self.after_level(cx, vec![root])
     }
@@ -93,7 +152,10 @@ impl FetchTree {
         self.bytes = next.values().fold(self.bytes, |sum, child| sum.saturating_add(child.size));
         if self.found.len() + next.len() > MOST_MANIFESTS || self.bytes > MOST_BYTES {
             let what = format!("more than {MOST_MANIFESTS} manifests or {} MiB of them", MOST_BYTES >> 20);
-            return Err(Error::Misuse(format!("{}: the image has {what}, which are not copied", self.reference)));
+            return Err(Error::Misuse(format!(
+                "{}: the image has {what}, which is more than is taken",
+                self.reference
+            )));
         }
         if next.is_empty() {
             return Ok(None);
@@ -106,7 +168,7 @@ impl FetchTree {
     fn deeper(&mut self) -> Result<(), Error> {
         self.depth += 1;
         if self.depth > DEEPEST {
-            return Err(Error::Misuse(format!("{}: its indexes are nested too deep to be copied", self.reference)));
+            return Err(Error::Misuse(format!("{}: its indexes are nested too deep", self.reference)));
         }
         Ok(())
     }
@@ -118,19 +180,6 @@ impl FetchTree {
         Error::Misuse(format!("{}: which blobs belong to {digest} can't be told: {why} ({kind})", self.reference))
     }
 
-    fn select<'a>(&self, index: &'a Index, platform: &Platform) -> Result<&'a Descriptor, Error> {
-        let suits = |child: &Descriptor| child.platform.as_ref().and_then(|found| found.suits(platform));
-        let manifests = index.manifests.iter().filter(|child| is_manifest(child));
-        let best = manifests.filter_map(|child| Some((suits(child)?, child))).min_by_key(|(distance, _)| *distance);
-        best.map(|(_, child)| child).ok_or_else(|| {
-            let platforms = index.manifests.iter().filter_map(|child| child.platform.as_ref());
-            let known: BTreeSet<String> =
-                platforms.filter(|known| !known.is_unknown()).map(Platform::to_string).take(20).collect();
-            let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            Error::Misuse(format!("{} has no image for {platform}; it has {known}", self.reference))
-        })
-    }
-
     fn tree(&mut self) -> Tree {
         let root = self.root.as_ref().and_then(|root| self.found.get(root)).cloned();
         let root = root.expect("the first level is the root");
@@ -139,7 +188,7 @@ impl FetchTree {
         let mut seen = BTreeSet::new();
         let named = manifests.iter().flat_map(blobs);
         let blobs = named.filter(|blob| seen.insert(blob.digest.clone())).cloned().collect();
-        Tree { root, manifests, blobs }
+        Tree { root, platform: self.chosen.take(), manifests, blobs }
     }
 }
 
@@ -153,7 +202,7 @@ fn blobs(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
     let image = manifest.image().into_iter().flat_map(|image| image.blobs());
     let index = manifest.index().into_iter().flat_map(|index| &index.manifests);
     let index = index.filter(|child| !is_manifest(child));
-    image.chain(index).filter(|blob| !(blob.media_type.is_foreign_layer() && !blob.urls.is_empty()))
+    image.chain(index).filter(|blob| !blob.media_type.is_foreign_layer() || blob.urls.is_empty())
 }
 
 /// As deep as indexes are nested, which is not much.
@@ -187,6 +236,11 @@ impl Flow for FetchTree {
                     let root = ready!(fetch.poll(cx));
                     root.and_then(|root| self.after_root(cx, root))
                 }
+                State::Checking(fetch, platform, root) => {
+                    let config = ready!(fetch.poll(cx));
+                    let (platform, root) = (platform.clone(), (**root).clone());
+                    config.and_then(|config| self.after_config(cx, &config, &platform, root))
+                }
                 State::Level(fleet) => {
                     let level = ready!(fleet.poll(cx));
                     level.and_then(|level| self.after_level(cx, level))
@@ -204,6 +258,7 @@ impl Flow for FetchTree {
     fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
         match &mut self.state {
             State::Root(fetch) => fetch.handle(cx, done),
+            State::Checking(fetch, ..) => fetch.handle(cx, done),
             State::Level(fleet) => fleet.handle(cx, done),
             State::New | State::Cancelled => Err(done),
         }
@@ -212,6 +267,7 @@ impl Flow for FetchTree {
     fn cancel(&mut self) {
         match &mut self.state {
             State::Root(fetch) => fetch.cancel(),
+            State::Checking(fetch, ..) => fetch.cancel(),
             State::Level(fleet) => fleet.cancel(),
             State::New => self.state = State::Cancelled,
             State::Cancelled => {}

@@ -1,0 +1,248 @@
+//! Work on local files: what it does is decided here, a driver only says on which thread and on which file system.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::archive::{Archive, Disk, Limits, Opened};
+use crate::digester::Digester;
+use crate::job::{Completion, Failure, FailureKind, FileRange, JobId, Ticket, kind};
+
+/// How much of a file is looked at at a time.
+const BUFFER: usize = 256 << 10;
+
+/// A file system that can be written to.
+pub trait Storage: Disk {
+    /// A file open for reading and writing.
+    type Out: Read + Write + Seek;
+
+    /// Opens a file for reading and writing. Where there is none it is made, and the folders that lead to it.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn open_out(&self, path: &Path) -> io::Result<Self::Out>;
+
+    /// Gives a file this length in bytes; what is new reads as zeros.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn resize(&self, file: &mut Self::Out, length: u64) -> io::Result<()>;
+
+    /// Gives a finished file its final name, in the place of what has that name now. The content has to be on the disk
+    /// before the name is.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn publish(&self, from: &Path, to: &Path) -> io::Result<()>;
+}
+
+/// Work on local files. It blocks: run it where that does no harm.
+#[derive(Debug)]
+#[must_use = "a job that is not run leaves its flow waiting for ever"]
+pub struct LocalJob {
+    id: JobId,
+    task: Task,
+}
+
+#[derive(Debug)]
+enum Task {
+    Index(Ticket<kind::Index>, Arc<Path>, Limits),
+    Hash(Ticket<kind::Hash>, FileRange),
+    Survey(Ticket<kind::Hash>, FileRange, Alone),
+    Lay(Ticket<kind::Lay>, Blueprint),
+    Read(Ticket<kind::Read>, Arc<Path>, usize),
+    Publish(Ticket<kind::Publish>, Arc<Path>, Arc<Path>),
+}
+
+/// Whether a blob is all that is in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alone {
+    /// Yes: a file of another length is another file.
+    Yes,
+    /// No, it is somewhere in it.
+    No,
+}
+
+/// A file with holes: its length, and what is known of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Blueprint {
+    pub(crate) path: Arc<Path>,
+    /// The name that it will get. There must be no folder of that name, which is better known now than in the end.
+    pub(crate) becomes: Arc<Path>,
+    pub(crate) length: u64,
+    /// Where which bytes go, in ascending order, without overlap.
+    pub(crate) pieces: Vec<(u64, Bytes)>,
+}
+
+impl LocalJob {
+    /// Reads an archive's table of contents.
+    pub(crate) fn index(ticket: Ticket<kind::Index>, path: Arc<Path>, limits: Limits) -> Self {
+        Self { id: ticket.id(), task: Task::Index(ticket, path, limits) }
+    }
+
+    /// Reads a range of a file into its digester.
+    pub(crate) fn hash(ticket: Ticket<kind::Hash>, range: FileRange) -> Self {
+        Self { id: ticket.id(), task: Task::Hash(ticket, range) }
+    }
+
+    /// Finds out how much of a blob an interrupted transfer left in a range, and reads that into its digester: nothing if
+    /// there is no such file.
+    pub(crate) fn survey(ticket: Ticket<kind::Hash>, range: FileRange, alone: Alone) -> Self {
+        Self { id: ticket.id(), task: Task::Survey(ticket, range, alone) }
+    }
+
+    /// Lays a file out, or finds it laid out by an interrupted run.
+    pub(crate) fn lay(ticket: Ticket<kind::Lay>, blueprint: Blueprint) -> Self {
+        Self { id: ticket.id(), task: Task::Lay(ticket, blueprint) }
+    }
+
+    /// Reads a small file, if it is there.
+    pub(crate) fn read(ticket: Ticket<kind::Read>, path: Arc<Path>, limit: usize) -> Self {
+        Self { id: ticket.id(), task: Task::Read(ticket, path, limit) }
+    }
+
+    /// Gives a finished file its final name.
+    pub(crate) fn publish(ticket: Ticket<kind::Publish>, from: Arc<Path>, to: Arc<Path>) -> Self {
+        Self { id: ticket.id(), task: Task::Publish(ticket, from, to) }
+    }
+
+    /// The job's identity.
+    pub const fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Does the work. It is answered whatever happens, also if the file system panics.
+    pub fn run<S: Storage>(self, storage: &S) -> Completion {
+        match self.task {
+            Task::Index(ticket, path, limits) => match caught(|| Ok(Archive::examine(storage, &path, &limits))) {
+                Ok(found) => ticket.indexed(found),
+                Err(why) => ticket.failed(why),
+            },
+            Task::Hash(ticket, range) => match caught(|| open(storage, &range)?.hash_all(&mut vec![0; BUFFER])) {
+                Ok(digester) => ticket.hashed(digester),
+                Err(why) => ticket.failed(why),
+            },
+            Task::Survey(ticket, range, alone) => match caught(|| survey(storage, range, alone)) {
+                Ok(digester) => ticket.hashed(digester),
+                Err(why) => ticket.failed(why),
+            },
+            Task::Lay(ticket, blueprint) => match caught(|| blueprint.lay(storage)) {
+                Ok(found) => ticket.laid(found),
+                Err(why) => ticket.failed(why),
+            },
+            Task::Read(ticket, path, limit) => match caught(|| read(storage, &path, limit)) {
+                Ok(content) => ticket.content(content),
+                Err(why) => ticket.failed(why),
+            },
+            Task::Publish(ticket, from, to) => {
+                match caught(|| storage.publish(&from, &to).map_err(|why| unwritten(&to, &why))) {
+                    Ok(()) => ticket.published(),
+                    Err(why) => ticket.failed(why),
+                }
+            }
+        }
+    }
+}
+
+fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    // Nothing that could be seen half-changed outlives the work but files, which are verified.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Failure::new(FailureKind::Panicked, "this is a bug")))
+}
+
+fn unread(path: &Path, why: &io::Error) -> Failure {
+    Failure::new(FailureKind::Source, format_args!("{}: {why}", path.display()))
+}
+
+fn unwritten(path: &Path, why: &io::Error) -> Failure {
+    Failure::new(FailureKind::Target, format_args!("{}: {why}", path.display()))
+}
+
+fn is_nothing(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn open<S: Storage>(storage: &S, range: &FileRange) -> Result<crate::job::Outgoing<S::File>, Failure> {
+    let path = range.path();
+    match storage.open(path).map_err(|why| unread(path, &why))? {
+        Opened::File { file, .. } => range.clone().read_from(file),
+        Opened::Folder => Err(unread(path, &io::ErrorKind::IsADirectory.into())),
+    }
+}
+
+fn survey<S: Storage>(storage: &S, range: FileRange, alone: Alone) -> Result<Digester, Failure> {
+    match storage.open(range.path()) {
+        Ok(Opened::File { size, .. }) if alone == Alone::Yes && size != range.len() => Ok(range.into_digester()),
+        Ok(Opened::File { file, .. }) => range.read_from(file)?.survey(&mut vec![0; BUFFER]),
+        Ok(Opened::Folder) => Err(unread(range.path(), &io::ErrorKind::IsADirectory.into())),
+        Err(why) if is_nothing(&why) => Ok(range.into_digester()),
+        Err(why) => Err(unread(range.path(), &why)),
+    }
+}
+
+fn read<S: Storage>(storage: &S, path: &Path, limit: usize) -> Result<Option<Bytes>, Failure> {
+    match storage.open(path) {
+        Ok(Opened::File { file, size }) if size <= limit as u64 => {
+            let mut content = Vec::new();
+            file.take(limit as u64).read_to_end(&mut content).map_err(|why| unread(path, &why))?;
+            Ok(Some(content.into()))
+        }
+        Ok(Opened::File { size, .. }) => {
+            let what = format_args!("{} has {size} bytes, more than the {limit} expected", path.display()).to_string();
+            Err(Failure::new(FailureKind::Source, what))
+        }
+        Ok(Opened::Folder) => Err(unread(path, &io::ErrorKind::IsADirectory.into())),
+        Err(why) if is_nothing(&why) => Ok(None),
+        Err(why) => Err(unread(path, &why)),
+    }
+}
+
+/// What [`LocalJob::lay`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Laid {
+    /// The file is new, or was another one: its holes are empty.
+    Fresh,
+    /// It is the one that an interrupted run laid out: there may be something in its holes.
+    Resumed,
+}
+
+impl Blueprint {
+    fn lay<S: Storage>(&self, storage: &S) -> Result<Laid, Failure> {
+        let wrong = |why: io::Error| unwritten(&self.path, &why);
+        if let Ok(Opened::Folder) = storage.open(&self.becomes) {
+            return Err(unwritten(&self.becomes, &io::ErrorKind::IsADirectory.into()));
+        }
+        let mut file = storage.open_out(&self.path).map_err(wrong)?;
+        if self.is_laid(&mut file).map_err(wrong)? {
+            return Ok(Laid::Resumed);
+        }
+        // To nothing first, so that nothing of another file shines through the holes.
+        storage.resize(&mut file, 0).map_err(wrong)?;
+        storage.resize(&mut file, self.length).map_err(wrong)?;
+        for (at, piece) in &self.pieces {
+            file.seek(SeekFrom::Start(*at)).map_err(wrong)?;
+            file.write_all(piece).map_err(wrong)?;
+        }
+        file.flush().map_err(wrong)?;
+        Ok(Laid::Fresh)
+    }
+
+    fn is_laid<F: Read + Seek>(&self, file: &mut F) -> io::Result<bool> {
+        if file.seek(SeekFrom::End(0))? != self.length {
+            return Ok(false);
+        }
+        let mut found = Vec::new();
+        for (at, piece) in &self.pieces {
+            file.seek(SeekFrom::Start(*at))?;
+            found.clear();
+            file.by_ref().take(piece.len() as u64).read_to_end(&mut found)?;
+            if found != piece[..] {
+                return Ok(false);
+            }
+        }
+        // Without a document in it there is nothing to tell it by: a file of one blob is looked through all the same.
+        Ok(true)
+    }
+}
