@@ -178,7 +178,7 @@ fn an_original_manifest_is_of_the_same_content_or_refused() {
     let encoded = |manifest: &crate::spec::Manifest| base64::engine::general_purpose::STANDARD.encode(manifest.bytes());
     let own = image.manifest(false);
     assert_eq!(read(saved(&own, &encoded(&own))).unwrap().images()[0].root(), &own);
-    let other = make::SampleImage::new(&[], &[b"other", b"layers"]).manifest(false);
+    let other = SampleImage::new(&[], &[b"other", b"layers"]).manifest(false);
     let index = make::index_of(&[image], false);
     for (manifest, data, says) in [
         (&other, encoded(&other), "of another image"),
