@@ -7,6 +7,7 @@
 //! ```
 
 mod blob;
+mod choose;
 mod contract;
 mod copy;
 mod delete;

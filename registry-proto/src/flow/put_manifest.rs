@@ -1,4 +1,9 @@
 //! Putting one manifest.
+//!
+//! ```text
+//!   New ─┬─ the reference has another digest ─▶ done (Err)
+//!        └─▶ Putting ─▶ Listing, on its subject's list if it has one that clients keep ─▶ done
+//! ```
 
 use std::num::NonZeroUsize;
 

@@ -1,4 +1,9 @@
 //! New tags for what is there.
+//!
+//! ```text
+//!   Fetching ─▶ Putting the first tag ─▶ Putting the next … ─▶ Settled
+//!       └──────────────┴───── an error ──────┴───────────────▶ Settled (Err)
+//! ```
 
 use std::collections::VecDeque;
 

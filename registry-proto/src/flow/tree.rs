@@ -2,15 +2,17 @@
 //!
 //! ```text
 //!   New ─▶ Root ─┬─ an index, of which one platform is wanted ─▶ Root (that manifest)
+//!                ├─ an image, where one for a platform is wanted ─▶ Checking its configuration ─▶ as below
 //!                └─▶ Level(its manifests) ─▶ Level(theirs) … ─▶ the end
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
-use crate::flow::{Context, FetchManifest, Fleet, Flow, Step, ready};
+use crate::flow::choose::choose;
+use crate::flow::{Context, FetchBlob, FetchManifest, Fleet, Flow, Step, ready};
 use crate::job::Completion;
-use crate::spec::{Descriptor, Digest, Index, Kind, Manifest, ManifestContent, Platform, Reference, Repository};
+use crate::spec::{Descriptor, Digest, ImageConfig, Kind, Manifest, ManifestContent, Platform, Reference, Repository};
 
 /// How deep indexes may be nested.
 pub(crate) const DEEPEST: usize = 8;
@@ -27,6 +29,10 @@ pub(crate) struct FetchTree {
     /// What the reference leads to, if that was fetched before.
     given: Option<Manifest>,
     found: BTreeMap<Digest, Manifest>,
+    /// Whether an image by itself has to be for the platform, too.
+    strict: bool,
+    /// The image was chosen out of an index, which says what it is for.
+    is_chosen: bool,
     root: Option<Digest>,
     /// What the index says of the image that was chosen out of it.
     chosen: Option<Platform>,
@@ -53,6 +59,7 @@ pub(crate) struct Tree {
 enum State {
     New,
     Root(Box<FetchManifest>),
+    Checking(Box<FetchBlob>, Platform, Box<Manifest>),
     Level(Fleet<FetchManifest>),
     Cancelled,
 }
@@ -64,6 +71,8 @@ impl FetchTree {
             platform,
             given: None,
             found: BTreeMap::new(),
+            strict: true,
+            is_chosen: false,
             root: None,
             chosen: None,
             bytes: 0,
@@ -85,6 +94,13 @@ impl FetchTree {
         self
     }
 
+    /// An image that is for one platform only will do, whatever platform that is.
+    #[must_use]
+    pub(crate) const fn or_the_only_one(mut self) -> Self {
+        self.strict = false;
+        self
+    }
+
     fn repository(&self) -> &Repository {
         self.reference.repository()
     }
@@ -94,10 +110,40 @@ impl FetchTree {
     fn after_root(&mut self, cx: &Context<'_>, root: Manifest) -> Result<Option<State>, Error> {
         self.deeper()?;
         if let (Some(platform), Some(index)) = (&self.platform, root.index()) {
-            let child = self.select(index, platform)?.clone();
+            let child = choose(index, platform, &self.reference)?.clone();
+            self.is_chosen = true;
             self.chosen.clone_from(&child.platform);
             return Ok(Some(State::Root(Box::new(FetchManifest::described(self.repository().clone(), child)))));
         }
+        if let (Some(platform), Some(image), false) = (&self.platform, root.image(), self.is_chosen)
+            && self.strict
+            && image.config.media_type.is_image_config()
+        {
+            let (fetch, platform) =
+                (Box::new(FetchBlob::new(self.repository().clone(), image.config.clone())), platform.clone());
+            return Ok(Some(State::Checking(fetch, platform, Box::new(root))));
+        }
+        self.after_check(cx, root)
+    }
+
+    /// An image that is for one platform only says so in its configuration.
+    fn after_config(
+        &mut self,
+        cx: &Context<'_>,
+        config: &[u8],
+        wanted: &Platform,
+        root: Manifest,
+    ) -> Result<Option<State>, Error> {
+        let found = ImageConfig::parse(config).ok().map(|config| config.platform());
+        match found.filter(|found| found.suits(wanted).is_none()) {
+            Some(found) => {
+                Err(Error::Misuse(format!("{} has no image for {wanted}; it is one for {found}", self.reference)))
+            }
+            None => self.after_check(cx, root),
+        }
+    }
+
+    fn after_check(&mut self, cx: &Context<'_>, root: Manifest) -> Result<Option<State>, Error> {
         self.root = Some(root.digest().clone());
         self.after_level(cx, vec![root])
     }
@@ -150,19 +196,6 @@ impl FetchTree {
     fn unsupported(&self, manifest: &Manifest, why: &str) -> Error {
         let (digest, kind) = (manifest.digest(), manifest.media_type());
         Error::Misuse(format!("{}: which blobs belong to {digest} can't be told: {why} ({kind})", self.reference))
-    }
-
-    fn select<'a>(&self, index: &'a Index, platform: &Platform) -> Result<&'a Descriptor, Error> {
-        let suits = |child: &Descriptor| child.platform.as_ref().and_then(|found| found.suits(platform));
-        let manifests = index.manifests.iter().filter(|child| is_manifest(child));
-        let best = manifests.filter_map(|child| Some((suits(child)?, child))).min_by_key(|(distance, _)| *distance);
-        best.map(|(_, child)| child).ok_or_else(|| {
-            let platforms = index.manifests.iter().filter_map(|child| child.platform.as_ref());
-            let known: BTreeSet<String> =
-                platforms.filter(|known| !known.is_unknown()).map(Platform::to_string).take(20).collect();
-            let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            Error::Misuse(format!("{} has no image for {platform}; it has {known}", self.reference))
-        })
     }
 
     fn tree(&mut self) -> Tree {
@@ -221,6 +254,11 @@ impl Flow for FetchTree {
                     let root = ready!(fetch.poll(cx));
                     root.and_then(|root| self.after_root(cx, root))
                 }
+                State::Checking(fetch, platform, root) => {
+                    let config = ready!(fetch.poll(cx));
+                    let (platform, root) = (platform.clone(), (**root).clone());
+                    config.and_then(|config| self.after_config(cx, &config, &platform, root))
+                }
                 State::Level(fleet) => {
                     let level = ready!(fleet.poll(cx));
                     level.and_then(|level| self.after_level(cx, level))
@@ -238,6 +276,7 @@ impl Flow for FetchTree {
     fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
         match &mut self.state {
             State::Root(fetch) => fetch.handle(cx, done),
+            State::Checking(fetch, ..) => fetch.handle(cx, done),
             State::Level(fleet) => fleet.handle(cx, done),
             State::New | State::Cancelled => Err(done),
         }
@@ -246,6 +285,7 @@ impl Flow for FetchTree {
     fn cancel(&mut self) {
         match &mut self.state {
             State::Root(fetch) => fetch.cancel(),
+            State::Checking(fetch, ..) => fetch.cancel(),
             State::Level(fleet) => fleet.cancel(),
             State::New => self.state = State::Cancelled,
             State::Cancelled => {}

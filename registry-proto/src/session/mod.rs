@@ -2,6 +2,7 @@
 
 mod config;
 mod context;
+mod credentials;
 mod known;
 mod learned;
 mod pace;
@@ -11,12 +12,13 @@ mod tokens;
 mod warned;
 
 pub use crate::limits::Limits;
-pub use config::{Config, Scheme, UploadPolicy};
+pub use config::{Config, Scheme, TokenRequest, UploadPolicy};
 pub use context::Context;
+pub use credentials::Credentials;
 pub(crate) use learned::Learned;
 pub(crate) use pace::NotYet;
 pub(crate) use realm::allowed as realm_allowed;
-pub(crate) use tokens::{Permission, Scheme as AuthScheme, TokenKey};
+pub(crate) use tokens::{Area, Permission, Scheme as AuthScheme, TokenKey, Wish};
 
 use crate::job::JobId;
 use crate::rng::Rng;

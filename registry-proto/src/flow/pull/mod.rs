@@ -66,7 +66,7 @@ pub struct PullOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Platforms {
-    /// The one for the machine that this runs on. The default.
+    /// The one for the machine that this runs on; an image by itself, whatever it is for. The default.
     #[default]
     ThisMachine,
     /// The one for this platform.
@@ -160,7 +160,10 @@ impl Pull {
             (Platforms::Only(platform), _) => Some(platform.clone()),
             (Platforms::ThisMachine, _) => Some(Platform::of_this_machine()),
         };
-        let trees = self.references.iter().map(|reference| FetchTree::new(reference.clone(), platform.clone()));
+        let trees = self.references.iter().map(|reference| {
+            let tree = FetchTree::new(reference.clone(), platform.clone());
+            if self.options.platforms == Platforms::ThisMachine { tree.or_the_only_one() } else { tree }
+        });
         Ok(State::Fetching(Fleet::new(trees, cx.session.config().transfers)))
     }
 

@@ -231,8 +231,8 @@ pub(crate) struct Pull {
 pub(crate) enum PullFormat {
     /// A tar with both an OCI layout and `manifest.json` (the default)
     DockerOci,
-    /// A docker-archive, for tools that know nothing else. It keeps layers, but not the image's own manifest: pushed again, the
-    /// image may get another digest
+    /// A docker-archive, for tools that know nothing else. That format has no place for an image's own manifest: pushed from it by
+    /// other tools, the image may get another digest
     Docker,
     /// A tar of an OCI layout
     Oci,
@@ -396,10 +396,10 @@ pub(crate) struct Serve {
     pub(crate) addr: SocketAddr,
 }
 
-/// Push an image to a registry of its own and show that it is there
+/// Show it all at work, with a registry of its own
 ///
-/// Starts a registry in memory on a free port of this machine, makes an image on the spot (or takes yours), pushes it, and
-/// looks at the result, each step with the command that does it.
+/// Starts a registry in memory on a free port of this machine, makes an image on the spot (or takes yours), pushes it, looks at
+/// it, pulls it back, compares and deletes it, each step with the command that does it.
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
     /// Push this archive instead of an image made on the spot

@@ -39,7 +39,8 @@ pub(crate) async fn delete(what: Delete, voice: Voice) -> Result<(), Trouble> {
     let client = || setup::client(&what.access, None, Some(registry));
     let progress = Progress::new(voice);
     let deleted = if what.all {
-        let repository = setup::repository(reference)?;
+        let whole = reference.to_string().parse();
+        let repository: Repository = whole.map_err(|why| Trouble::Usage(format!("--all: {why}: `{reference}`")))?;
         if !what.yes && !io::stdin().is_terminal() {
             let why = format!(
                 "--all deletes every manifest of {repository}, and there is nobody to ask: give --yes if that is meant"

@@ -13,16 +13,15 @@ use crate::progress::Progress;
 use crate::setup;
 
 pub(crate) async fn tags(what: Tags, voice: Voice) -> Result<(), Trouble> {
-    let repository = setup::repository(&what.repository)?;
-    let client = setup::client(&what.access, None, Some(repository.registry()))?;
-    let page = Pages::new(what.format.format, "repository", &repository.to_string(), "tags");
-    list(&client, voice, ListTags::new(repository.clone()), page).await
+    let client = setup::client(&what.access, None, Some(what.repository.registry()))?;
+    let pages = Pages::new(what.format.format, "repository", &what.repository.to_string(), "tags");
+    list(&client, voice, ListTags::new(what.repository), pages).await
 }
 
 pub(crate) async fn catalog(what: Catalog, voice: Voice) -> Result<(), Trouble> {
     let client = setup::client(&what.access, None, Some(&what.registry))?;
-    let page = Pages::new(what.format.format, "registry", what.registry.as_str(), "repositories");
-    list(&client, voice, ListCatalog::new(what.registry), page).await
+    let pages = Pages::new(what.format.format, "registry", what.registry.as_str(), "repositories");
+    list(&client, voice, ListCatalog::new(what.registry), pages).await
 }
 
 async fn list<F: Flow<Output = u64>>(client: &Client, voice: Voice, flow: F, mut pages: Pages) -> Result<(), Trouble> {

@@ -3,7 +3,7 @@
 use std::io::BufRead as _;
 
 use registry_tokio::Client;
-use registry_tokio::proto::spec::{Reference, Registry, Repository};
+use registry_tokio::proto::spec::Registry;
 use registry_tokio::proto::{Config, Credential, Scheme};
 
 use crate::args::{Access, Upload};
@@ -56,16 +56,6 @@ pub(crate) fn build(access: &Access, config: Config) -> Result<Client, Trouble> 
         }
     }
     Ok(builder.build()?)
-}
-
-/// A whole repository, where a tag or digest would be a mistake.
-pub(crate) fn repository(reference: &Reference) -> Result<Repository, Trouble> {
-    let repository = reference.repository();
-    if reference.tag().is_some() || reference.digest().is_some() {
-        let why = format!("a repository is wanted, without tag or digest: `{repository}`");
-        return Err(Trouble::Usage(why));
-    }
-    Ok(repository.clone())
 }
 
 /// The password that belongs to `--username`.

@@ -1,7 +1,7 @@
 //! `tags`, `catalog` and `referrers`.
 
 use clap::Args;
-use registry_tokio::proto::spec::{MediaType, Reference, Registry};
+use registry_tokio::proto::spec::{MediaType, Reference, Registry, Repository};
 
 use super::{Access, FormatArg};
 
@@ -28,7 +28,7 @@ JSON (--format json):
 pub(crate) struct Tags {
     /// Of which repository: [HOST[:PORT]/]REPOSITORY
     #[arg(value_name = "REPO")]
-    pub(crate) repository: Reference,
+    pub(crate) repository: Repository,
     #[command(flatten)]
     pub(crate) format: FormatArg,
     #[command(flatten)]
