@@ -43,7 +43,8 @@ fn main() -> ExitCode {
         ["serve", letter] => {
             let task = Task::ALL.into_iter().find(|task| task.letter() == letter).expect("e to i");
             let folder = memory_folder("read-bench-");
-            println!("{}", task.prepare(folder.path()).source.host());
+            let prepared = task.prepare(folder.path());
+            println!("{}", prepared.source.host());
             io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
             return ExitCode::SUCCESS;
         }
