@@ -7,6 +7,7 @@ pub mod docker_registry;
 pub mod images;
 pub mod keeping;
 pub mod memory;
+pub mod mirrors;
 pub mod pulls;
 pub mod referrers;
 pub mod runtimes;

@@ -41,7 +41,7 @@ pub use crate::session::Context;
 pub use blob::{ReadBlob, SaveBlob};
 pub(crate) use contract::ready;
 pub use contract::{Flow, Step};
-pub use copy::{Copied, Copy, CopyOptions};
+pub use copy::{Copied, Copy, CopyOptions, LeftOut};
 pub use delete::{DeleteManifest, DeleteRepository, Deleted, Untag};
 pub use deliver::{PushedReference, Totals};
 pub use each::Each;

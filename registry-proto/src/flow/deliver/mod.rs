@@ -16,8 +16,11 @@
 //! A manifest is put only after every blob it names is confirmed to be there, an index only after its manifests, a root
 //! only after everything else. One with a subject is on its subject's list at the end.
 
+mod delivered;
 mod plan;
 
+pub(crate) use delivered::Delivered;
+pub use delivered::{PushedReference, Totals};
 pub(crate) use plan::{Errand, Target, errands};
 
 use std::collections::VecDeque;
@@ -28,7 +31,7 @@ use crate::flow::referrers::{Relist, Unlisted};
 use crate::flow::upload::Load;
 use crate::flow::{Brought, Context, Fleet, Flow, HasManifest, PutOutcome, Putting, Step, Upload, Uploaded, ready};
 use crate::job::Completion;
-use crate::spec::{Digest, Manifest, Origin, Reference, Repository, RepositoryName, TagOrDigest};
+use crate::spec::{Digest, Manifest, Origin, RepositoryName, TagOrDigest};
 
 /// Where the blobs of a delivery come from.
 pub(crate) trait Supply {
@@ -57,50 +60,6 @@ pub(crate) struct Deliver<S> {
     unlisted: Vec<Unlisted>,
     notes: VecDeque<Event>,
     state: State,
-}
-
-/// What came of a delivery.
-#[derive(Debug)]
-pub(crate) struct Delivered {
-    /// In the order of the targets.
-    pub(crate) references: Vec<PushedReference>,
-    pub(crate) totals: Totals,
-}
-
-/// One reference that leads to its image now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushedReference {
-    /// Where the image is.
-    pub repository: Repository,
-    /// The tag, or the digest where it was pushed without one.
-    pub reference: TagOrDigest,
-    /// The digest of its manifest or index.
-    pub digest: Digest,
-}
-
-impl PushedReference {
-    /// The reference as one writes it: `registry/repository:tag`.
-    pub fn to_reference(&self) -> Reference {
-        let bare = Reference::new(self.repository.clone());
-        match &self.reference {
-            TagOrDigest::Tag(tag) => bare.with_tag(tag.clone()),
-            TagOrDigest::Digest(digest) => bare.with_digest(digest.clone()),
-        }
-    }
-}
-
-/// What became of the blobs of a push or a copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Totals {
-    /// Blobs that were sent.
-    pub sent: usize,
-    /// Their bytes.
-    pub sent_bytes: u64,
-    /// Blobs that the registry had.
-    pub existed: usize,
-    /// Blobs that the registry took over from another of its repositories.
-    pub mounted: usize,
 }
 
 #[derive(Debug)]

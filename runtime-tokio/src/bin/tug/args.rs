@@ -62,6 +62,16 @@ JSON (--format json):
   Of an archive: kind, notes, and images, a list of such objects with names instead of reference.
   What does not apply is absent or null.";
 
+const COPY_JSON: &str = "\
+JSON (--format json):
+  source                what was asked for
+  digest                of the image; of several, of the first
+  references            [{reference, digest}]: what leads to them now
+  referrers             digests of what refers to them and went along
+  leftOut               [{reference, why}]: what could not be copied
+  sent, sentBytes       blobs that were sent, and their bytes
+  existed, mounted      blobs that were there already, or were mounted";
+
 const PULL_JSON: &str = "\
 JSON (--format json):
   out                   the archive
@@ -239,8 +249,9 @@ pub(crate) enum PullFormat {
 /// Everything goes byte for byte, so that the digest stays what it was; of an index, all its images go along. What the
 /// destination has is not sent again, within a registry nothing is sent at all, and nothing is written to this machine's disk.
 ///
-/// Prints the image's digest.
+/// Prints the image's digest; of several tags, a line `DIGEST REF` each.
 #[derive(Args, Debug)]
+#[command(after_long_help = COPY_JSON)]
 pub(crate) struct Copy {
     /// From where: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
     #[arg(value_name = "SRC")]
@@ -248,6 +259,13 @@ pub(crate) struct Copy {
     /// Where to: [HOST[:PORT]/]REPOSITORY[:TAG]
     #[arg(value_name = "DST")]
     pub(crate) destination: Reference,
+    /// Copy all tags of the repository SRC, each to the same tag in the repository DST. What can't be copied is left out, and the
+    /// exit status is 1
+    #[arg(long)]
+    pub(crate) all_tags: bool,
+    /// Copy what refers to the image, too: signatures, attestations, bills of materials, and what refers to these
+    #[arg(long)]
+    pub(crate) referrers: bool,
     /// Of an image for several platforms, only the one for this: os/architecture[/variant], such as `linux/arm64`
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<Platform>,
