@@ -161,8 +161,14 @@ pub struct Denied {
 pub enum DeniedBecause {
     /// The registry wants credentials and none are known for it.
     NoCredentials,
-    /// The credentials were refused.
+    /// The user and password were refused.
     WrongCredentials,
+    /// The stored token (an identity token, or one for the registry itself) was refused: it has expired or was revoked.
+    TokenExpired,
+    /// The token server gives no token for what was asked for, with these credentials.
+    TokenRefused,
+    /// The registry does not take the token that its token server has just given.
+    TokenNotAccepted,
     /// A token was given, but it does not reach this far: a missing permission, or a repository that does not exist
     /// (many registries don't tell these apart).
     NotAllowed,
@@ -183,8 +189,22 @@ impl fmt::Display for Denied {
             write!(f, ", asked for `{scopes}`")?;
         }
         match &self.because {
-            DeniedBecause::NoCredentials => f.write_str("; no credentials are known for this registry: log in first"),
+            DeniedBecause::NoCredentials => f.write_str(
+                "; no credentials are known for this registry: log in first (or check that the repository exists: many \
+                 registries don't tell the two apart)",
+            ),
             DeniedBecause::WrongCredentials => f.write_str("; the credentials were refused: check user and password"),
+            DeniedBecause::TokenExpired => {
+                f.write_str("; the stored token was refused, so it has expired or was revoked: log in again")
+            }
+            DeniedBecause::TokenRefused => f.write_str(
+                "; the token server gives no token for this: check that the repository exists, that this account may do \
+                 this, and that its password or access token is still valid",
+            ),
+            DeniedBecause::TokenNotAccepted => f.write_str(
+                "; the registry does not take the token that its token server has just given: its operator should look \
+                 at its clock and keys",
+            ),
             DeniedBecause::NotAllowed => {
                 f.write_str("; check that the repository exists and that this account may do this")
             }
@@ -217,6 +237,9 @@ const fn transport_advice(last: &Failure) -> &'static str {
 const fn local_advice(why: &Failure) -> &'static str {
     match why.kind() {
         FailureKind::Mismatch => "; the archive is damaged or was changed: nothing of it was committed",
+        FailureKind::Target => {
+            "; nothing half-written has its final name, and what has come so far is used by the next run"
+        }
         _ => "",
     }
 }

@@ -1,7 +1,9 @@
 //! What a flow tells its user on the way.
 
+use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 
 use crate::error::Asked;
@@ -110,6 +112,8 @@ pub enum Event {
         /// The names on it, in the registry's order.
         names: Vec<String>,
     },
+    /// The next bytes of a blob that is [read](crate::flow::ReadBlob).
+    Content(Piece),
     /// A request was answered, or came to nothing. What follows from it is told by other events: this one is for logs.
     Asked {
         /// What was asked, without secrets.
@@ -131,6 +135,24 @@ pub enum Event {
     /// Something that the user should know but that stops nothing: an index reduced to the platforms at hand, a tag
     /// skipped, a registry's `Warning`.
     Notice(String),
+}
+
+/// Bytes that an event carries. They are not for logs: `Debug` tells how many there are.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Piece(pub Bytes);
+
+impl std::ops::Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// A blob as events name it.

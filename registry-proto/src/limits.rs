@@ -14,6 +14,8 @@ pub struct Limits {
     pub below_index: u64,
     /// A token server's reply.
     pub token: usize,
+    /// A token, which goes into the head of every request.
+    pub token_header: usize,
     /// A page of a list.
     pub page: usize,
     /// The pages of one list (a count).
@@ -38,6 +40,7 @@ impl Default for Limits {
             config: 8 << 20,
             below_index: 64 << 20,
             token: 1 << 20,
+            token_header: 16 << 10,
             page: 16 << 20,
             pages: 10_000,
             entries: 1_000_000,

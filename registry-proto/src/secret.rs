@@ -18,8 +18,9 @@ impl Secret {
         Self(secret.into())
     }
 
-    /// The secret itself, for the one place that sends it.
-    pub(crate) fn expose(&self) -> &str {
+    /// The secret itself: for whoever hands it to a credential helper or writes it to a file that only its owner can read.
+    /// Nothing else has business with it.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -41,6 +42,11 @@ pub enum Credential {
         /// The password.
         password: Secret,
     },
+    /// An OAuth2 refresh token, which the registry's token server exchanges for tokens. The registry itself never sees it.
+    /// Docker's configuration calls it `identitytoken`, credential helpers hand it out for the user `<token>`.
+    IdentityToken(Secret),
+    /// A token that the registry takes as it is, without a token server; Docker's configuration calls it `registrytoken`.
+    RegistryToken(Secret),
 }
 
 impl Credential {
@@ -49,16 +55,47 @@ impl Credential {
         Self::Password { username: username.into(), password: Secret::new(password) }
     }
 
-    /// The value of an `Authorization: Basic` header (RFC 7617). `None` when the name holds a colon, which it can't.
+    /// The value of an `Authorization: Basic` header (RFC 7617). `None` when the name holds a colon, which it can't, and for
+    /// tokens, which are no passwords.
     pub(crate) fn basic(&self) -> Option<http::HeaderValue> {
         use base64::Engine as _;
-        let Self::Password { username, password } = self;
+        let Self::Password { username, password } = self else { return None };
         if username.contains(':') {
             return None;
         }
         let pair = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{}", password.expose()));
-        let mut value = http::HeaderValue::try_from(format!("Basic {pair}")).ok()?;
-        value.set_sensitive(true);
-        Some(value)
+        sensitive(&format!("Basic {pair}"))
+    }
+
+    /// The value of an `Authorization: Bearer` header, of a token that the registry takes as it is.
+    pub(crate) fn bearer(&self) -> Option<http::HeaderValue> {
+        let Self::RegistryToken(token) = self else { return None };
+        sensitive(&format!("Bearer {}", token.expose()))
+    }
+}
+
+fn sensitive(text: &str) -> Option<http::HeaderValue> {
+    let mut value = http::HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_credential_goes_where_it_belongs() {
+        let password = Credential::password("user", "hunter2");
+        assert_eq!(password.basic().unwrap(), "Basic dXNlcjpodW50ZXIy");
+        assert_eq!(password.bearer(), None);
+        assert_eq!(Credential::password("a:b", "c").basic(), None);
+        let identity = Credential::IdentityToken(Secret::new("refresh"));
+        assert_eq!((identity.basic(), identity.bearer()), (None, None), "A30: a refresh token is no password");
+        let ready = Credential::RegistryToken(Secret::new("ready"));
+        assert_eq!((ready.basic(), ready.bearer()), (None, Some("Bearer ready".parse().unwrap())));
+        assert_eq!(Credential::RegistryToken(Secret::new("a\r\nb: c")).bearer(), None, "A5");
+        let shown = format!("{password:?} {identity:?} {ready:?} {:?} {:?}", password.basic(), ready.bearer());
+        assert!(!["hunter2", "dXNlc", "refresh", "ready"].iter().any(|secret| shown.contains(secret)), "{shown}");
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    Copied, Copy, CopyOptions, DeleteManifest, Deleted, Destination, FetchConfig, FetchManifest, Flow, Inspect,
-    InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging, Preview, Previewed, Pull, PullOptions,
-    Pulled, Push, PushOptions, Pushed, ReadArchive, Resolve, Retag, Verified, VerifyArchive,
+    Copied, Copy, CopyOptions, DeleteManifest, DeleteRepository, Deleted, Destination, FetchConfig, FetchManifest,
+    Flow, Inspect, InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging, Preview, Previewed, Pull,
+    PullOptions, Pulled, Push, PushOptions, Pushed, PutManifest, ReadArchive, Resolve, Retag, SaveBlob, Untag,
+    Verified, VerifyArchive,
 };
-use registry_proto::spec::{Descriptor, Manifest, Platform, Reference, Registry, Repository, Tag};
+use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -159,6 +160,21 @@ impl Client {
         self.run(VerifyArchive::new(archive.as_ref())).await
     }
 
+    /// Fetches a blob into a file, which is there only when it is whole and verified; what was interrupted goes on where it
+    /// stopped. Run [`ReadBlob`](registry_proto::flow::ReadBlob) to get it piece by piece instead.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] when it is not there, [`Error::Integrity`] when it is not what its digest says, [`Error::Local`] when
+    /// it can't be written.
+    pub async fn blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        out: impl AsRef<Path>,
+    ) -> Result<Descriptor, Error> {
+        self.run(SaveBlob::new(repository.clone(), digest.clone(), out)).await
+    }
+
     /// Fetches a manifest or an index, its bytes as they are: `GET /v2/<name>/manifests/<reference>`.
     ///
     /// # Errors
@@ -166,6 +182,15 @@ impl Client {
     /// be.
     pub async fn manifest(&self, reference: &Reference) -> Result<Manifest, Error> {
         self.run(FetchManifest::new(reference)).await
+    }
+
+    /// Puts a manifest or an index, its bytes as they are, under the reference's tag (or its digest, or `latest`):
+    /// `PUT /v2/<name>/manifests/<reference>`. What it names has to be in the repository already.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] when the registry does not take it, [`Error::Misuse`] when the reference has another digest.
+    pub async fn put_manifest(&self, reference: &Reference, manifest: Manifest) -> Result<Descriptor, Error> {
+        self.run(PutManifest::new(reference.clone(), manifest)).await
     }
 
     /// Finds out what a reference leads to, without fetching it where the registry allows that:
@@ -203,32 +228,72 @@ impl Client {
         Ok(self.run(flow).await?.to_vec())
     }
 
-    /// Lists a repository's tags. Run [`ListTags`] itself to get them page by page.
+    /// Lists a repository's tags, all of them at once: `GET /v2/<name>/tags/list`.
+    ///
+    /// To get them page by page, in the memory of a page, run [`ListTags`] itself and listen:
+    ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # use registry_tokio::proto::spec::Repository;
+    /// # use registry_tokio::proto::Error;
+    /// use registry_tokio::proto::Event;
+    /// use registry_tokio::proto::flow::ListTags;
+    ///
+    /// # async fn list(client: Client, repository: Repository) -> Result<(), Error> {
+    /// let count = client
+    ///     .run_with(ListTags::new(repository), |event| {
+    ///         if let Event::Listed { names } = event {
+    ///             names.iter().for_each(|name| println!("{name}"));
+    ///         }
+    ///     })
+    ///     .await?;
+    /// println!("{count} tags");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// When the repository is not there, or the list does not come to an end.
+    /// When the repository is not there, the list does not come to an end, or is longer than
+    /// [`Limits::entries`](registry_proto::session::Limits::entries) allows.
     pub async fn tags(&self, repository: &Repository) -> Result<Vec<String>, Error> {
         self.run(ListTags::new(repository.clone()).collected()).await
     }
 
-    /// Lists a registry's repositories. Run [`ListCatalog`] itself to get them page by page.
+    /// Lists a registry's repositories, all of them at once: `GET /v2/_catalog`. To get them page by page, run
+    /// [`ListCatalog`] itself and listen, as shown at [`tags`](Client::tags).
     ///
     /// # Errors
-    /// When the registry has no such list, or not for everybody, as is often so; or the list does not come to an end.
+    /// When the registry has no such list, or not for everybody, as is often so; the others as those of
+    /// [`tags`](Client::tags).
     pub async fn catalog(&self, registry: &Registry) -> Result<Vec<String>, Error> {
         self.run(ListCatalog::new(registry.clone()).collected()).await
     }
 
-    /// Deletes a manifest, by its digest or what a tag leads to, and with it every tag that leads there. Run [`Untag`] to
-    /// delete a tag alone, [`DeleteRepository`] to delete all of a repository.
+    /// Deletes a manifest, by its digest or what a tag leads to, and with it every tag that leads there:
+    /// `DELETE /v2/<name>/manifests/<digest>`. See [`untag`](Client::untag) for a tag alone.
     ///
     /// # Errors
-    /// When it is not there, or the registry does not delete.
-    ///
-    /// [`Untag`]: registry_proto::flow::Untag
-    /// [`DeleteRepository`]: registry_proto::flow::DeleteRepository
+    /// [`Error::Registry`] when it is not there (404), or the registry deletes nothing (405).
     pub async fn delete(&self, reference: &Reference) -> Result<Deleted, Error> {
         self.run(DeleteManifest::new(reference)).await
+    }
+
+    /// Deletes a tag and leaves the manifest: `DELETE /v2/<name>/manifests/<tag>`. Not every registry can.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] when the tag is not there (404), or the registry does not delete tags (400, 405).
+    pub async fn untag(&self, repository: &Repository, tag: &Tag) -> Result<Deleted, Error> {
+        self.run(Untag::new(repository.clone(), tag.clone())).await
+    }
+
+    /// Deletes every manifest of a repository that a tag leads to, or an index that a tag leads to, and with them all tags.
+    /// Yields what was deleted, in that order.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] when the repository is not there (404), or the registry deletes nothing (405). An error in the
+    /// middle leaves the rest as it is.
+    pub async fn delete_repository(&self, repository: &Repository) -> Result<Vec<Deleted>, Error> {
+        self.run(DeleteRepository::new(repository.clone())).await
     }
 
     /// Gives what a reference leads to more tags in its repository, without moving a blob.

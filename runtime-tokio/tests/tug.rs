@@ -143,7 +143,7 @@ fn failures_have_their_status() {
 fn the_first_command_of_the_readme() {
     let demo = tug(&["demo"]);
     assert!(demo.status.success(), "{demo:?}");
-    for part in ["4 blobs sent", "0 blobs sent", "hello:v1"] {
+    for part in ["4 blobs sent", "0 blobs sent", "hello:v1", "the same\n", "tug delete"] {
         assert!(out(&demo).contains(part), "{part}: {}", out(&demo));
     }
 }

@@ -6,7 +6,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use bytes::Bytes;
 use registry_proto::archive::make::{self, SampleImage};
+use registry_proto::spec::{Descriptor, ImageManifest, Manifest, MediaType, Tag};
 use registry_proto::testing::registry::{Auth, Profile, Registry};
 use registry_tokio::serve::Server;
 use tempfile::TempDir;
@@ -73,7 +75,7 @@ fn from_one_registry_to_another_and_within_one() {
     let within = tug(&["cp", &format!("{to}/mirror/app:v2"), &format!("{to}/other"), "--format", "json"], "");
     let within: serde_json::Value = serde_json::from_str(out(&within)).unwrap();
     assert_eq!((&within["digest"], &within["mounted"], &within["sent"]), (&digest.into(), &3.into(), &0.into()));
-    assert_eq!(within["references"][0], format!("{to}/other:latest"));
+    assert_eq!(within["references"][0]["reference"], format!("{to}/other:latest"));
 }
 
 #[test]
@@ -102,6 +104,68 @@ fn each_registry_gets_its_own_password() {
     assert!(err(&nobody).contains(&format!("http://{from}/")) && err(&nobody).contains("log in first"), "{nobody:?}");
 }
 
+/// Something said about a manifest.
+fn about(registry: &mut Registry, subject: &Manifest) -> Manifest {
+    let blob = registry.insert_blob("app", Bytes::from_static(b"{}"));
+    let manifest = ImageManifest {
+        media_type: None,
+        artifact_type: Some(MediaType::new("application/vnd.example.signature")),
+        config: Descriptor::new(MediaType::OCI_EMPTY, blob, 2),
+        layers: Vec::new(),
+        subject: Some(subject.descriptor()),
+        annotations: std::collections::BTreeMap::new(),
+    };
+    let manifest = manifest.to_manifest();
+    registry.insert_manifest("app", None, manifest.bytes().clone(), manifest.media_type().as_str()).unwrap();
+    manifest
+}
+
+#[test]
+fn all_tags_and_what_refers_to_them() {
+    let runtime = runtime();
+    let ((here, from), (there, to)) = (server(&runtime, None), server(&runtime, None));
+    let folder = TempDir::new().unwrap();
+    for tag in ["v1", "v2"] {
+        let pushed = tug(&["push", "-q", &archive(folder.path()), &format!("{from}/app:{tag}")], "");
+        assert!(pushed.status.success(), "{pushed:?}");
+    }
+    let signature = here.registry(|registry| {
+        let (bytes, media_type) = registry.manifest("app", "v1").unwrap();
+        let signature = about(registry, &Manifest::parse(bytes, Some(&media_type), None).unwrap());
+        let list = serde_json::json!({ "schemaVersion": 2, "manifests": [signature.referrer()] }).to_string();
+        let tag = Tag::of_referrers(&signature.subject().unwrap().digest);
+        registry.insert_manifest("app", Some(tag.as_str()), list.into(), MediaType::OCI_INDEX.as_str()).unwrap();
+        signature
+    });
+
+    let one = tug(&["copy", "-q", &format!("{from}/app:v1"), &format!("{to}/one:v1"), "--referrers"], "");
+    assert!(one.status.success() && out(&one).lines().count() == 1, "{one:?}");
+    let held = |name: &str| there.registry(|registry| registry.manifest(name, signature.digest().as_str()));
+    assert!(held("one").is_some() && held("app").is_none());
+
+    let all = tug(&["copy", "-q", &format!("{from}/app"), &format!("{to}/app"), "--all-tags"], "");
+    let digest = out(&one).trim_end();
+    let lines = ["v1", "v2"].map(|tag| format!("{digest} {to}/app:{tag}\n")).concat();
+    assert_eq!((out(&all), err(&all)), (&*lines, ""));
+    assert!(all.status.success() && held("app").is_some(), "the list of what refers to it is a tag, too: {all:?}");
+
+    // A tag that can't be copied is told, and stops nothing.
+    let strange = "{\"x\":1}";
+    here.registry(|registry| {
+        registry.insert_manifest("app", Some("strange"), strange.into(), "application/vnd.example+json").unwrap();
+    });
+    let some = tug(
+        &["copy", &format!("{from}/app"), &format!("{to}/some"), "--all-tags", "--referrers", "--format", "json"],
+        "",
+    );
+    assert_eq!(some.status.code(), Some(1), "{some:?}");
+    assert!(err(&some).contains("1 could not be copied, such as") && err(&some).contains("/app:strange"), "{some:?}");
+    let json: serde_json::Value = serde_json::from_str(out(&some)).unwrap();
+    assert_eq!((&json["references"][1]["digest"], json["references"].as_array().unwrap().len()), (&digest.into(), 2));
+    assert_eq!(json["referrers"][0], signature.digest().as_str());
+    assert!(json["leftOut"][0]["reference"].as_str().unwrap().ends_with("/app:strange"), "{json}");
+}
+
 #[test]
 fn failures_have_their_status() {
     for (status, arguments, says) in [
@@ -111,6 +175,7 @@ fn failures_have_their_status() {
         (2, &["copy", "a/b", "c/d", "--chunk-size", "0"], "5242880"),
         (2, &["copy", "x.io/b", "c/d", "--from-username", "me"], "--from-password-stdin"),
         (2, &["copy", "a/b", "c/d", "--from-username", "me", "--from-password", "x"], "--username instead"),
+        (2, &["copy", "a/b:v1", "c/d", "--all-tags"], "name it without a tag"),
         (1, &["copy", "127.0.0.1:1/a", "127.0.0.1:1/b", "--retries", "0"], "is it running?"),
     ] {
         let failed = tug(arguments, "");

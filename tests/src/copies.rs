@@ -76,7 +76,7 @@ impl CopyScenario {
             there.chunk_min = Some(1 + dice.below(300));
         }
         let mut registries = registries.map(Registry::new);
-        let (root, tag) = (image(&mut dice, &mut registries[0]), "v1");
+        let (root, tag) = (image(&mut dice, &mut registries[0], "v1"), "v1");
         let source: Reference = match dice.below(3) {
             0 => format!("{HERE}/from/here@{root}"),
             _ => format!("{HERE}/from/here:{tag}"),
@@ -146,8 +146,8 @@ impl CopyScenario {
     }
 }
 
-/// Puts an image, or an index, into a registry as `from/here:v1`.
-fn image(dice: &mut Dice, registry: &mut Registry) -> Digest {
+/// Puts an image, or an index, into a registry's `from/here` under a tag.
+pub(crate) fn image(dice: &mut Dice, registry: &mut Registry, tag: &str) -> Digest {
     let shared = dice.bytes(700);
     let put = |registry: &mut Registry, manifest: &Manifest, tag| {
         registry.insert_manifest("from/here", tag, manifest.bytes().clone(), manifest.media_type().as_str()).unwrap();
@@ -198,5 +198,5 @@ fn image(dice: &mut Dice, registry: &mut Registry) -> Digest {
             index(children)
         }
     };
-    put(registry, &root, Some("v1")).digest
+    put(registry, &root, Some(tag)).digest
 }

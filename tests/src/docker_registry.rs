@@ -23,7 +23,7 @@ impl DockerRegistry {
     /// # Panics
     /// When `docker-registry` is not installed (`bash .ci/test` installs it) or does not come up.
     pub fn start() -> Self {
-        Self::configured("delete: {enabled: true}")
+        Self::configured(&std::env::temp_dir(), "delete: {enabled: true}")
     }
 
     /// As [`start`](Self::start), but one that deletes nothing, as it is without configuration.
@@ -31,11 +31,22 @@ impl DockerRegistry {
     /// # Panics
     /// As [`start`](Self::start).
     pub fn that_keeps_everything() -> Self {
-        Self::configured("delete: {enabled: false}")
+        Self::configured(&std::env::temp_dir(), "delete: {enabled: false}")
     }
 
-    fn configured(storage_options: &str) -> Self {
-        let storage = TempDir::new().unwrap();
+    /// As [`start`](Self::start), with its storage in memory where there is such a place: for thousands of small files, which
+    /// take a disk a minute to write and another one to remove.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn of_small_things() -> Self {
+        let shared_memory = Path::new("/dev/shm");
+        let place = if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
+        Self::configured(&place, "delete: {enabled: true}")
+    }
+
+    fn configured(place: &Path, storage_options: &str) -> Self {
+        let storage = TempDir::new_in(place).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = storage.path().join("config.yml");
         let text = format!(

@@ -4,22 +4,27 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
+use std::fmt::Debug;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
-use registry_proto::flow::{Flow, ListCatalog, ListTags, Retag};
-use registry_proto::spec::{Digest, Reference, Repository, Tag};
+use registry_proto::flow::{
+    Copy, CopyOptions, Destination, FetchManifest, Fleet, Flow, ListCatalog, ListTags, Push, PushOptions, PutManifest,
+};
+use registry_proto::job::Completion;
+use registry_proto::spec::{Digest, Reference, Repository};
 use registry_proto::testing::registry::{Auth, Profile, Registry, Support};
 use registry_proto::testing::simulation::{Faults, Ran, Simulation};
-use registry_proto::{Config, Credential, Error, Event, Session};
+use registry_proto::{Config, Context, Credential, Error, Event, Session, Step};
 use registry_tests::docker_registry::DockerRegistry;
+use registry_tests::memory;
 use registry_tests::on_all_runtimes;
 use registry_tests::runtimes::Runtime;
 use registry_tests::server::{self, Answer};
 use registry_tokio::serve::Server;
 
 fn repository(host: &str, name: &str) -> Repository {
-    format!("{host}/{name}").parse::<Reference>().unwrap().repository().clone()
+    format!("{host}/{name}").parse().unwrap()
 }
 
 /// Puts an image there that has no layers to speak of.
@@ -181,37 +186,132 @@ fn lists_end_and_stay_where_they_are(runtime: Runtime) {
 /// 600 repositories in a real registry, and 2000 tags in one of them: all of them, once each.
 #[test]
 fn a_real_registry_is_listed_completely() {
-    let registry = DockerRegistry::start();
+    let registry = DockerRegistry::of_small_things();
     let host = registry.host();
     let names: BTreeSet<String> = (0..600).map(|n| format!("many/r{n:03}")).collect();
-    let tags: Vec<String> = names.iter().map(|name| format!("{host}/{name}:v1")).collect();
-    let image = |tags: &[String]| SampleImage { tags: tags.to_vec(), ..SampleImage::new(&[], &[b"a layer"]) };
+    let tags: BTreeSet<String> = (0..2000).map(|n| format!("v{n}")).collect();
+    let one = repository(&host, "many/r000");
+    let mut config = Config::default();
+    let width = NonZeroUsize::new(16).unwrap();
+    config.requests_per_registry = width;
+    // The smallest image there is: no layers. It is pushed once, mounted everywhere, and its manifest put again and again.
     let folder = tempfile::tempdir().unwrap();
-    let archive = folder.path().join("many.tar");
-    std::fs::write(&archive, make::docker_save_legacy(&[image(&tags[..300]), image(&tags[300..])])).unwrap();
-    let push = registry_proto::flow::Push::new(
-        archive.as_path(),
-        registry_proto::flow::Destination::OriginalTags,
-        registry_proto::flow::PushOptions::default(),
-    );
-    Runtime::Tokio.run(Config::default(), push).unwrap();
-
-    let one: Reference = format!("{host}/many/r000:v1").parse().unwrap();
-    let more: Vec<Tag> = (2..=2000).map(|n| format!("v{n}").parse().unwrap()).collect();
-    Runtime::Blocking.run(Config::default(), Retag::new(&one, more.clone())).unwrap();
-    let more: BTreeSet<String> = more.iter().map(ToString::to_string).chain(["v1".to_owned()]).collect();
+    let archive = folder.path().join("image.tar");
+    std::fs::write(&archive, make::docker_save_legacy(&[SampleImage::new(&["many/r000:v0"], &[])])).unwrap();
+    let push = Push::new(archive.as_path(), Destination::Below(host.clone()), PushOptions::default());
+    let pushed = Runtime::Tokio.run(config.clone(), push).unwrap().references[0].to_reference();
+    let copy = |name| {
+        let to = Reference::new(repository(&host, name)).with_tag("v0".parse().unwrap());
+        Copy::new(pushed.clone(), to, CopyOptions::default())
+    };
+    Runtime::Tokio.run(config.clone(), Fleet::new(names.iter().skip(1).map(|name| copy(name)), width)).unwrap();
+    let manifest = Runtime::Tokio.run(config.clone(), FetchManifest::new(&pushed)).unwrap();
+    let put =
+        |tag: &String| PutManifest::new(Reference::new(one.clone()).with_tag(tag.parse().unwrap()), manifest.clone());
+    Runtime::Tokio.run(config, Fleet::new(tags.iter().map(put), width)).unwrap();
 
     for runtime in Runtime::ALL {
-        let tags = Listed::on(runtime, Config::default(), ListTags::new(one.repository().clone()));
-        assert_eq!(tags.result.as_ref().unwrap(), &2000);
-        assert_eq!(tags.names().into_iter().collect::<BTreeSet<_>>(), more);
+        let listed = Listed::on(runtime, Config::default(), ListTags::new(one.clone()));
+        assert_eq!(listed.result.as_ref().unwrap(), &2000);
+        assert_eq!(listed.names().into_iter().collect::<BTreeSet<_>>(), tags);
         let catalog = Listed::on(runtime, Config::default(), ListCatalog::new(host.parse().unwrap()));
         assert_eq!((catalog.result.as_ref().unwrap(), catalog.pages.len()), (&600, 6), "a hundred a page");
         assert_eq!(catalog.names().into_iter().collect::<BTreeSet<_>>(), names);
     }
 }
 
-on_all_runtimes!(lists_come_page_by_page, what_is_no_list_is_an_error_that_says_so, lists_end_and_stay_where_they_are,);
+// ── memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// A flow, and how many names it still holds after each page that it told.
+#[derive(Debug)]
+struct Watched<F> {
+    flow: F,
+    held: Vec<usize>,
+}
+
+impl<F: Flow + Debug> Flow for Watched<F> {
+    type Output = Vec<usize>;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Vec<usize>> {
+        match self.flow.poll(cx) {
+            Step::Done(result) => Step::Done(result.map(|_| std::mem::take(&mut self.held))),
+            Step::Note(event) => {
+                if matches!(event, Event::Listed { .. }) {
+                    self.held.push(format!("{:?}", self.flow).matches("name-").count());
+                }
+                Step::Note(event)
+            }
+            Step::Run(job) => Step::Run(job),
+            Step::Abort(job) => Step::Abort(job),
+            Step::Wait(until) => Step::Wait(until),
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        self.flow.handle(cx, done)
+    }
+
+    fn cancel(&mut self) {
+        self.flow.cancel();
+    }
+}
+
+#[test]
+fn what_was_told_is_not_kept() {
+    let mut registry = Registry::new(Profile { tag_page: Some(50), catalog_page: 50, ..Profile::distribution_3() });
+    let digest = image(&mut registry, "app", "name-first");
+    let (bytes, kind) = registry.manifest("app", digest.as_str()).unwrap();
+    for n in 0..4999 {
+        registry.insert_manifest("app", Some(&format!("name-{n}")), bytes.clone(), &kind).unwrap();
+        registry.create_repository(&format!("name-{n}"));
+    }
+    let mut world = Simulation::new(1, registry, MemoryDisk::default());
+    let mut session = Session::new(Config::default(), 1);
+    let watched = |held: Vec<usize>| {
+        assert_eq!(held.len(), 100, "pages");
+        // The URL of the next page names the last name of this one, and an exchange has its URL in three places.
+        assert!(held.iter().all(|names| *names <= 3), "names that are still held after each page: {held:?}");
+    };
+    let flow = ListTags::new(repository(HOST, "app"));
+    watched(world.run(&mut session, Watched { flow, held: Vec::new() }).result.unwrap());
+    let flow = ListCatalog::new(HOST.parse().unwrap()).page(NonZeroU32::new(50).unwrap());
+    watched(world.run(&mut session, Watched { flow, held: Vec::new() }).result.unwrap());
+}
+
+/// A list of 100 MB: two million names in pages of ten thousand.
+fn a_list_of_any_length_takes_the_memory_of_a_page(runtime: Runtime) {
+    const PAGES: u64 = 200;
+    const NAMES: u64 = 10_000;
+    let name = |n: u64| format!("a-tag-as-long-as-those-that-machines-make-{n:08}");
+    if let Some(host) = memory::task() {
+        let mut seen = 0;
+        let flow = ListTags::new(repository(&host, "app"));
+        let count = runtime.run_with(Config::default(), flow, |event| {
+            if let Event::Listed { names } = event {
+                assert_eq!(names[0], name(seen));
+                seen += names.len() as u64;
+            }
+        });
+        assert_eq!((count.unwrap(), seen), (PAGES * NAMES, PAGES * NAMES));
+        memory::report();
+        return;
+    }
+    let server = scripted(move |page| {
+        let names: Vec<String> = (page * NAMES..(page + 1) * NAMES).map(|n| format!("\"{}\"", name(n))).collect();
+        let rel = if page + 1 < PAGES { "next" } else { "last" };
+        (format!("[{}]", names.join(",")), format!("<?last={page}>; rel={rel}"))
+    });
+    let needed = memory::measure(&server.host());
+    println!("{runtime}: {} KiB at most", needed.peak);
+    assert!(needed.peak < 32 << 10, "{runtime}: {} KiB", needed.peak);
+}
+
+on_all_runtimes!(
+    lists_come_page_by_page,
+    what_is_no_list_is_an_error_that_says_so,
+    lists_end_and_stay_where_they_are,
+    a_list_of_any_length_takes_the_memory_of_a_page,
+);
 
 // ── under faults ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,8 +8,16 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 
+use std::num::NonZeroU64;
+
 use registry_proto::archive::ArchiveFormat;
-use registry_proto::testing::simulation::Faults;
+use registry_proto::archive::make::MemoryDisk;
+use registry_proto::flow::{Platforms, Pull, PullOptions, ReadBlob, SaveBlob};
+use registry_proto::spec::Repository;
+use registry_proto::testing::registry::{Profile, Registry};
+use registry_proto::testing::simulation::{Faults, Simulation};
+use registry_proto::{Config, Event, Session};
+use registry_tests::images::{image, put, reference};
 use registry_tests::pulls::PullScenario;
 use registry_tests::seeds::{for_every_seed, number};
 
@@ -71,6 +79,72 @@ fn a_folder_keeps_what_it_has() {
         scenario.check(&mut world, &again);
         assert_eq!(again.result.unwrap().totals.fetched, 0);
         let blobs = again.requests.iter().filter(|asked| asked.line.contains("/blobs/")).count();
-        assert_eq!(blobs, 0, "seed {seed}: {:#?}", again.requests);
+        // (The configurations of images by themselves, to see which platform they are for.)
+        let most = if scenario.options.platforms == Platforms::All { 0 } else { scenario.references.len() };
+        assert!(blobs <= most, "seed {seed}: {:#?}", again.requests);
     }
+}
+
+#[test]
+fn an_image_is_for_its_platform() {
+    let mut registry = Registry::new(Profile::distribution_3());
+    put(&mut registry, "app", Some("s390x"), &image(&[b"a layer"]).on("linux", "s390x"));
+    let mut world = Simulation::new(1, registry, MemoryDisk::default());
+    let mut pull = |platforms: Platforms| {
+        let mut options = PullOptions::default();
+        options.platforms = platforms;
+        let pull = Pull::new([reference("localhost:5000", "app:s390x")], "/out.tar", options);
+        world.run(&mut Session::new(Config::default(), 1), pull).result
+    };
+    pull(Platforms::Only("linux/s390x".parse().unwrap())).unwrap();
+    // Where nothing was said, what there is will do.
+    pull(Platforms::ThisMachine).unwrap();
+    let why = pull(Platforms::Only("linux/arm64".parse().unwrap())).unwrap_err();
+    assert_eq!(why.to_string(), "localhost:5000/app:s390x has no image for linux/arm64; it is one for linux/s390x");
+}
+
+/// Reading hands out the right bytes in order, and never all of a wrong blob; saving never gives a wrong one its name.
+#[test]
+fn blobs_are_read_and_saved_right_or_with_a_clear_error() {
+    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS) / 4;
+    let out = std::path::Path::new("/layer.tar.gz");
+    let right = for_every_seed("pull", "blobs_are_read_and_saved_right_or_with_a_clear_error", seeds, |seed| {
+        let mut profile = if seed % 2 == 0 { Profile::distribution_3() } else { Profile::strict() };
+        profile.range_max = (seed % 5 == 0).then_some(100 + seed % 300);
+        profile.serves_ranges = seed % 7 != 0;
+        let mut registry = Registry::new(profile);
+        let content: Vec<u8> = (0..seed % 5000).map(|at| ((at * seed) >> 3) as u8).collect();
+        let digest = registry.insert_blob("app", content.clone().into());
+        let is_damaged = seed % 11 == 0
+            && !content.is_empty()
+            && registry.damage_blob("app", digest.as_str(), (seed / 11) as usize % content.len());
+        let mut faults = Faults::default();
+        faults.requests = seed % 200;
+        faults.spoilt_replies = if seed % 13 == 0 { 50 } else { 0 };
+        let mut config = Config::default();
+        config.piece = NonZeroU64::new(1 + seed % 3000).unwrap();
+        let mut world = Simulation::new(seed, registry, MemoryDisk::default()).with_faults(faults);
+        let mut session = Session::new(config, seed);
+        let repository: Repository = "localhost:5000/app".parse().unwrap();
+
+        let ran = world.run(&mut session, ReadBlob::new(repository.clone(), digest.clone()));
+        let pieces = ran
+            .events
+            .iter()
+            .filter_map(|event| if let Event::Content(piece) = event { Some(&piece[..]) } else { None });
+        let read: Vec<u8> = pieces.flatten().copied().collect();
+        match &ran.result {
+            Ok(_) => assert!(read == content, "seed {seed}: other bytes"),
+            Err(_) => assert!(read.len() < content.len().max(1), "seed {seed}: all of a wrong blob"),
+        }
+        let saved = world.run(&mut session, SaveBlob::new(repository, digest, out));
+        let files = world.files().snapshot();
+        match &saved.result {
+            Ok(_) => assert!(files.0[out] == content, "seed {seed}: a wrong file"),
+            Err(_) => assert!(!files.0.contains_key(out), "seed {seed}: a name for what is not whole"),
+        }
+        assert!(!is_damaged || ran.result.is_err() && saved.result.is_err(), "seed {seed}: a damaged blob");
+        ran.result.is_ok() && saved.result.is_ok()
+    });
+    assert!(number("SIM_SEED").is_some() || right > seeds / 2, "only {right} of {seeds}");
 }

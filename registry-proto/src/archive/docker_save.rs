@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::error::{ArchiveFault, Compression};
 use super::files::{Files, Place};
 use super::image::{ArchiveBlob, ArchiveImage, BlobContent, ImageName};
 use super::reading::{Reading, add_name};
-use crate::spec::{Descriptor, Digest, ImageConfig, ImageManifest, MediaType};
+use crate::spec::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, MediaType};
 
 const MANIFEST: &str = "manifest.json";
 
@@ -22,6 +24,9 @@ pub(super) struct Item {
     tags: Option<Vec<String>>,
     #[serde(rename = "Layers", default)]
     layers: Option<Vec<String>>,
+    /// Only our own writer says this, in archives that have no place for an image's own manifest.
+    #[serde(rename = "OriginalManifest", default)]
+    original: Option<Descriptor>,
 }
 
 pub(super) fn items(reading: &Reading<'_>, files: &mut impl Files) -> Result<Vec<Item>, ArchiveFault> {
@@ -146,7 +151,11 @@ impl Saved {
             subject: None,
             annotations: BTreeMap::new(),
         };
-        Ok(ArchiveImage { names, manifests: vec![manifest.to_manifest()], config: Some(saved.config) })
+        let manifest = match &item.original {
+            Some(original) => self::original(original, &manifest)?,
+            None => manifest.to_manifest(),
+        };
+        Ok(ArchiveImage { names, manifests: vec![manifest], config: Some(saved.config) })
     }
 
     fn layer(&mut self, files: &mut impl Files, path: &str, diff_id: &Digest) -> Result<Layer, ArchiveFault> {
@@ -183,6 +192,20 @@ impl Saved {
             return Err(ArchiveFault::layout(format!("the layer `{path}` should be both {before} and {digest}")));
         }
         Ok(Layer { place, format, digest })
+    }
+}
+
+/// The manifest that an image had, so that it keeps its digest; it has to be of the same content.
+fn original(original: &Descriptor, made: &ImageManifest) -> Result<Manifest, ArchiveFault> {
+    let wrong = |why: String| ArchiveFault::json(MANIFEST, format!("has an OriginalManifest that {why}"));
+    let data = original.data.as_deref().ok_or_else(|| wrong("is not there".to_owned()))?;
+    let bytes = STANDARD.decode(data).map_err(|why| wrong(format!("is no base64: {why}")))?;
+    let manifest =
+        Manifest::parse(bytes.into(), None, Some(original)).map_err(|why| wrong(format!("is none: {why}")))?;
+    let digests = |image: &ImageManifest| image.blobs().map(|blob| blob.digest.clone()).collect::<Vec<_>>();
+    match manifest.image() {
+        Some(image) if digests(image) == digests(made) => Ok(manifest),
+        _ => Err(wrong("is of another image".to_owned())),
     }
 }
 

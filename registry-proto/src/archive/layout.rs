@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -20,8 +22,8 @@ pub enum ArchiveFormat {
     /// A tar that `docker load` and OCI tools read: an OCI layout and `manifest.json`. The default.
     #[default]
     DockerAndOci,
-    /// A tar as docker-archive: `manifest.json`, configurations and layers. The images' own manifests are not part of it, so
-    /// that an image that is pushed from it may get another digest.
+    /// A tar as docker-archive: `manifest.json`, configurations and layers. That format has no place for an image's own manifest:
+    /// others make one anew when they push from it. Here it is carried along, and an image keeps its digest.
     Docker,
     /// A tar of an OCI layout.
     Oci,
@@ -139,13 +141,13 @@ impl Contents {
 
     /// `manifest.json`: one image for each name, which is what `docker load` knows. `None`: it could load none of them.
     fn docker_list(&self, by_docker_names: bool) -> Option<Bytes> {
-        let mut items: Vec<(&Digest, &ImageManifest, Vec<String>)> = Vec::new();
+        let mut items: Vec<(&Manifest, &ImageManifest, Vec<String>)> = Vec::new();
         for image in &self.images {
-            let Some((digest, manifest)) = self.loadable(&image.root) else { continue };
+            let Some((whole, manifest)) = self.loadable(&image.root) else { continue };
             let tag = image.name.tag().map(|_| image.name.familiar());
-            match items.iter_mut().find(|(known, ..)| *known == digest) {
+            match items.iter_mut().find(|(known, ..)| known.digest() == whole.digest()) {
                 Some((.., tags)) => tags.extend(tag),
-                None => items.push((digest, manifest, tag.into_iter().collect())),
+                None => items.push((whole, manifest, tag.into_iter().collect())),
             }
         }
         let configs = self.configs();
@@ -153,19 +155,24 @@ impl Contents {
             true => docker_name(blob, &configs),
             false => blob_name(&blob.digest),
         };
-        let list = items.into_iter().map(|(_, manifest, mut tags)| {
+        let list = items.into_iter().map(|(whole, manifest, mut tags)| {
             tags.sort();
             tags.dedup();
             let tags = if tags.is_empty() { Value::Null } else { json!(tags) };
             let layers: Vec<String> = manifest.layers.iter().map(name).collect();
-            json!({"Config": name(&manifest.config), "RepoTags": tags, "Layers": layers})
+            let mut item = json!({"Config": name(&manifest.config), "RepoTags": tags, "Layers": layers});
+            if by_docker_names {
+                item["OriginalManifest"] =
+                    json!(Descriptor { data: Some(STANDARD.encode(whole.bytes())), ..whole.descriptor() });
+            }
+            item
         });
         let list: Vec<Value> = list.collect();
         (!list.is_empty()).then(|| Value::Array(list).to_string().into())
     }
 
     /// The one image of `root` that `docker load` would load, if all of it will be there.
-    fn loadable<'a>(&'a self, root: &'a Manifest) -> Option<(&'a Digest, &'a ImageManifest)> {
+    fn loadable<'a>(&'a self, root: &'a Manifest) -> Option<(&'a Manifest, &'a ImageManifest)> {
         let is_loadable = |manifest: &&Manifest| {
             manifest.image().is_some_and(|image| {
                 image.config.media_type.is_image_config()
@@ -181,7 +188,7 @@ impl Contents {
                 best.into_iter().chain(others).find(is_loadable)
             }
         };
-        Some((found?.digest(), found?.image()?))
+        Some((found?, found?.image()?))
     }
 
     /// The images that a docker-archive can't hold, by their names.

@@ -18,6 +18,11 @@ pub(crate) fn head(origin: &Origin, repository: &RepositoryName, digest: &Digest
     Ask::new(Method::HEAD, url, ScopeSet::push(repository), limits)
 }
 
+/// As [`head`], by somebody who will not upload.
+pub(crate) fn look(origin: &Origin, repository: &RepositoryName, digest: &Digest, limits: &Limits) -> Ask {
+    Ask::new(Method::HEAD, url(origin, repository, digest), ScopeSet::pull(repository), limits)
+}
+
 /// Whether the registry holds the blob, by status: a HEAD has no body to explain itself. A size that differs means that
 /// the reply is about something else (a proxy's error page), so the blob counts as absent.
 pub(crate) fn exists(reply: &Reply, size: u64) -> Result<bool, Error> {

@@ -169,9 +169,18 @@ pub(crate) fn was_put(reply: &Reply, manifest: &Manifest) -> Result<Put, Error> 
     })
 }
 
+/// Whether a registry that took a manifest says that it lists it among what refers to its subject.
+pub(crate) fn is_listed(reply: &Reply, manifest: &Manifest) -> bool {
+    let told: Option<Digest> = reply.header("oci-subject").and_then(|told| told.trim().parse().ok());
+    told.is_some_and(|told| manifest.subject().is_some_and(|subject| subject.digest == told))
+}
+
 /// The error for a `PUT` that was refused for good.
 pub(crate) fn put_refused(reply: &Reply) -> Error {
+    let missing = [ErrorCode::ManifestBlobUnknown, ErrorCode::BlobUnknown];
+    let missing = reply.errors().iter().any(|error| error.code().is_some_and(|code| missing.contains(code)));
     reply.refusal(match reply.status {
+        _ if missing => Some("what a manifest names has to be in the repository before it"),
         StatusCode::NOT_FOUND => Some("does the repository exist? Some registries want it created first"),
         StatusCode::PAYLOAD_TOO_LARGE => Some("the manifest is larger than this registry takes"),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Some("this registry doesn't take manifests of this type"),
@@ -231,7 +240,17 @@ mod tests {
         assert!(matches!(put(409, "X"), Put::MaybeThere));
         assert!(matches!(put(412, "X"), Put::MaybeThere));
         assert!(matches!(put(400, "MANIFEST_INVALID"), Put::No));
+        for (status, code, advice) in [
+            (400, "MANIFEST_BLOB_UNKNOWN", "before it"),
+            (404, "BLOB_UNKNOWN", "before it"),
+            (404, "NAME_UNKNOWN", "created first"),
+            (405, "UNSUPPORTED", "read-only"),
+        ] {
+            let why = put_refused(&golden::reply(status, &[], &says(code))).to_string();
+            assert!(why.contains(code) && why.contains(advice), "{why}");
+        }
     }
+
     #[test]
     fn c39_c40_a_head_is_believed_only_if_it_tells_everything() {
         let limits = Limits::default();

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::flow::choose::choose;
 use crate::flow::{Context, FetchBlob, FetchManifest, Flow, Step, ready};
 use crate::job::Completion;
-use crate::spec::{Descriptor, Index, Manifest, ManifestContent, Platform, Reference};
+use crate::spec::{Manifest, ManifestContent, Platform, Reference};
 
 /// How many indexes may lead to one another before the image comes.
 const DEPTH: u32 = 4;
@@ -55,10 +56,10 @@ impl FetchConfig {
                 "{}: more than {DEPTH} indexes lead to one another",
                 self.reference
             )))),
-            ManifestContent::Index(index) => match self.choose(index) {
+            ManifestContent::Index(index) => match choose(index, &self.platform, &self.reference) {
                 Ok(chosen) => {
                     self.depth += 1;
-                    State::Manifest(FetchManifest::described(repository, chosen))
+                    State::Manifest(FetchManifest::described(repository, chosen.clone()))
                 }
                 Err(why) => settled(Err(why)),
             },
@@ -68,18 +69,6 @@ impl FetchConfig {
                 manifest.media_type()
             )))),
         }
-    }
-
-    fn choose(&self, index: &Index) -> Result<Descriptor, Error> {
-        let images = || index.manifests.iter().filter(|one| !one.is_attestation());
-        let mut unnamed = images().filter(|one| one.platform.is_none());
-        // An index of one image need not say what it is for.
-        let only = unnamed.next().filter(|_| images().count() == 1);
-        index.for_platform(&self.platform).or(only).cloned().ok_or_else(|| {
-            let there: Vec<String> = images().filter_map(|one| Some(one.platform.as_ref()?.to_string())).collect();
-            let there = if there.is_empty() { "none that it names".to_owned() } else { there.join(", ") };
-            Error::Misuse(format!("{} has no image for {}; its platforms are: {there}", self.reference, self.platform))
-        })
     }
 }
 

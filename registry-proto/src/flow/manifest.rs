@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::endpoint::manifest::{self, Presence, Put};
 use crate::error::Error;
 use crate::event::Event;
+use crate::flow::referrers::Unlisted;
 use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
 use crate::job::Completion;
 use crate::spec::{Digest, Manifest, Origin, Repository, TagOrDigest};
@@ -71,17 +72,18 @@ impl Flow for HasManifest {
     }
 }
 
-/// Puts a manifest under a tag or its digest.
+/// Puts a manifest under a tag or its digest, as a part of something larger whose owner may know what to do about a blob
+/// that is missing; [`PutManifest`](super::PutManifest) is for who has nothing but the manifest.
 ///
 /// ```text
-///   new ─▶ Putting ─┬─ 2xx ────────────────▶ Settled(Put)
+///   new ─▶ Putting ─┬─ 2xx ────────────────▶ Settled(Put, and whether its subject's list has to be told)
 ///             ▲     ├─ blob unknown ─▶ Pausing ─▶ Putting, some times; then Settled(BlobUnknown)
 ///             │     ├─ 409, 412, 403 ▶ Looking ─┬─ it is what it should be ▶ Settled(Put)
 ///             │     │                           └─ it is not ──────────────▶ Settled(Err)
 ///             │     └─ anything else ──────▶ Settled(Err)
 /// ```
 #[derive(Debug)]
-pub(crate) struct PutManifest {
+pub(crate) struct Putting {
     repository: Repository,
     origin: Origin,
     reference: TagOrDigest,
@@ -104,12 +106,13 @@ enum State {
 /// How putting a manifest ended.
 #[derive(Debug)]
 pub(crate) enum PutOutcome {
-    Put,
+    /// It is there. If it has a subject whose list the registry may not keep itself: what is still to be done.
+    Put(Option<Box<Unlisted>>),
     /// The registry doesn't know a blob that the manifest names. The blobs' owner may know better what to do.
     BlobUnknown(Error),
 }
 
-impl PutManifest {
+impl Putting {
     pub(crate) const fn new(
         repository: Repository,
         origin: Origin,
@@ -123,6 +126,10 @@ impl PutManifest {
         let limits = cx.session.config().limits;
         let ask = manifest::put(&self.origin, self.repository.name(), &self.reference, &self.manifest, &limits);
         State::Putting(Exchange::new(ask, self.repository.registry()))
+    }
+
+    fn unlisted(&self, for_sure: bool) -> Option<Box<Unlisted>> {
+        Unlisted::of(&self.repository, &self.origin, &self.manifest, for_sure).map(Box::new)
     }
 
     /// What follows from the answer to the `PUT`: the only place that decides it.
@@ -140,7 +147,11 @@ impl PutManifest {
                     digest: self.manifest.digest().clone(),
                     media_type: self.manifest.media_type().clone(),
                 });
-                settled(Ok(PutOutcome::Put))
+                let listed = manifest::is_listed(&reply, &self.manifest);
+                if listed {
+                    cx.session.referrers.remember(&self.origin, self.repository.name(), true);
+                }
+                settled(Ok(PutOutcome::Put(if listed { None } else { self.unlisted(true) })))
             }
             Ok(Put::BlobUnknown) if self.tries < BLOB_UNKNOWN_TRIES => {
                 self.tries += 1;
@@ -169,7 +180,7 @@ fn settled(result: Result<PutOutcome, Error>) -> State {
     State::Settled(Box::new(result))
 }
 
-impl Flow for PutManifest {
+impl Flow for Putting {
     type Output = PutOutcome;
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<PutOutcome> {
@@ -188,7 +199,7 @@ impl Flow for PutManifest {
                 State::Looking(look, _) => {
                     let found = ready!(look.poll(cx));
                     match (std::mem::replace(&mut self.state, State::Over), found) {
-                        (_, Ok(true)) => settled(Ok(PutOutcome::Put)),
+                        (_, Ok(true)) => settled(Ok(PutOutcome::Put(self.unlisted(false)))),
                         (State::Looking(_, refused), Ok(false)) => settled(Err(*refused)),
                         (_, Ok(false)) => unreachable!("the state was just matched"),
                         (_, Err(why)) => settled(Err(why)),

@@ -1,11 +1,13 @@
 //! Registry operations as state machines.
 //!
 //! ```text
-//!   Push ──▶ Fleet<Upload> ──▶ Fleet<PutManifest> …      flows made of flows
+//!   Push ──▶ Fleet<Upload> ──▶ Fleet<Putting> …          flows made of flows
 //!                 │                   │
 //!                 └──▶ Exchange ◀─────┘                  the leaf: authorised, paced, redirected, retried
 //! ```
 
+mod blob;
+mod choose;
 mod contract;
 mod copy;
 mod delete;
@@ -16,13 +18,16 @@ mod exchange;
 mod fetch_blob;
 mod fetch_config;
 mod fetch_manifest;
+mod file;
 mod fleet;
+mod identify;
 mod inspect;
 mod list;
 mod manifest;
 mod ping;
 mod pull;
 mod push;
+mod put_manifest;
 mod read_archive;
 mod referrers;
 mod resolve;
@@ -33,9 +38,10 @@ mod verify;
 mod walk;
 
 pub use crate::session::Context;
+pub use blob::{ReadBlob, SaveBlob};
 pub(crate) use contract::ready;
 pub use contract::{Flow, Step};
-pub use copy::{Copied, Copy, CopyOptions};
+pub use copy::{Copied, Copy, CopyOptions, LeftOut};
 pub use delete::{DeleteManifest, DeleteRepository, Deleted, Untag};
 pub use deliver::{PushedReference, Totals};
 pub use each::Each;
@@ -43,13 +49,15 @@ pub(crate) use exchange::{Answer, Exchange, Lost};
 pub use fetch_blob::FetchBlob;
 pub use fetch_config::FetchConfig;
 pub use fetch_manifest::FetchManifest;
+pub(crate) use file::File;
 pub use fleet::Fleet;
 pub use inspect::{Inspect, InspectMany, Inspected, InspectedChild};
 pub use list::{Collected, ListCatalog, ListTags};
-pub(crate) use manifest::{HasManifest, PutManifest, PutOutcome};
+pub(crate) use manifest::{HasManifest, PutOutcome, Putting};
 pub use ping::Pinging;
 pub use pull::{Platforms, Pull, PullOptions, PullTotals, Pulled, PulledImage};
 pub use push::{Destination, Preview, Previewed, Push, PushOptions, Pushed};
+pub use put_manifest::PutManifest;
 pub use read_archive::{ExamineArchive, ReadArchive};
 pub use referrers::ListReferrers;
 pub use resolve::Resolve;

@@ -1,9 +1,14 @@
 //! New tags for what is there.
+//!
+//! ```text
+//!   Fetching ─▶ Putting the first tag ─▶ Putting the next … ─▶ Settled
+//!       └──────────────┴───── an error ──────┴───────────────▶ Settled (Err)
+//! ```
 
 use std::collections::VecDeque;
 
 use crate::error::Error;
-use crate::flow::{Context, FetchManifest, Flow, PutManifest, PutOutcome, Step, ready};
+use crate::flow::{Context, FetchManifest, Flow, PutOutcome, Putting, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Descriptor, Manifest, Reference, Repository, Tag, TagOrDigest};
 
@@ -25,7 +30,7 @@ pub struct Retag {
 #[derive(Debug)]
 enum State {
     Fetching(FetchManifest),
-    Putting(Box<PutManifest>, Manifest),
+    Putting(Box<Putting>, Manifest),
     Settled(Box<Result<Descriptor, Error>>),
     Over,
 }
@@ -45,7 +50,7 @@ impl Retag {
         match cx.origin(self.repository.registry()) {
             Ok(origin) => {
                 let reference = TagOrDigest::Tag(tag);
-                let put = PutManifest::new(self.repository.clone(), origin, reference, manifest.clone());
+                let put = Putting::new(self.repository.clone(), origin, reference, manifest.clone());
                 State::Putting(Box::new(put), manifest)
             }
             Err(why) => settled(Err(why)),
@@ -68,7 +73,8 @@ impl Flow for Retag {
                     Err(why) => settled(Err(why)),
                 },
                 State::Putting(put, manifest) => match ready!(put.poll(cx)) {
-                    Ok(PutOutcome::Put) => {
+                    // (Whoever put it here has told its subject's list.)
+                    Ok(PutOutcome::Put(_)) => {
                         let manifest = manifest.clone();
                         self.next(cx, manifest)
                     }

@@ -2,34 +2,43 @@
 //!
 //! ```text
 //!   New ─▶ Root ─┬─ an index, of which one platform is wanted ─▶ Root (that manifest)
+//!                ├─ an image, where one for a platform is wanted ─▶ Checking its configuration ─▶ as below
 //!                └─▶ Level(its manifests) ─▶ Level(theirs) … ─▶ the end
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
-use crate::flow::{Context, FetchManifest, Fleet, Flow, Step, ready};
+use crate::flow::choose::choose;
+use crate::flow::{Context, FetchBlob, FetchManifest, Fleet, Flow, Step, ready};
 use crate::job::Completion;
-use crate::spec::{Descriptor, Digest, Index, Kind, Manifest, ManifestContent, Platform, Reference, Repository};
+use crate::spec::{Descriptor, Digest, ImageConfig, Kind, Manifest, ManifestContent, Platform, Reference, Repository};
 
 /// How deep indexes may be nested.
-const DEEPEST: usize = 8;
+pub(crate) const DEEPEST: usize = 8;
 /// How many manifests one image may have.
-const MOST_MANIFESTS: usize = 10_000;
+pub(crate) const MOST_MANIFESTS: usize = 10_000;
 /// How large all manifests of an image may be together, in bytes: they are in memory.
-const MOST_BYTES: u64 = 64 << 20;
+pub(crate) const MOST_BYTES: u64 = 64 << 20;
 
 /// Fetches the manifest that a reference names and all manifests below it.
 #[derive(Debug)]
 pub(crate) struct FetchTree {
     reference: Reference,
     platform: Option<Platform>,
+    /// What the reference leads to, if that was fetched before.
+    given: Option<Manifest>,
     found: BTreeMap<Digest, Manifest>,
+    /// Whether an image by itself has to be for the platform, too.
+    strict: bool,
+    /// The image was chosen out of an index, which says what it is for.
+    is_chosen: bool,
     root: Option<Digest>,
     /// What the index says of the image that was chosen out of it.
     chosen: Option<Platform>,
     /// Manifests that are still to be fetched, by the size that was told.
     bytes: u64,
+    most_bytes: u64,
     depth: usize,
     state: State,
 }
@@ -49,7 +58,8 @@ pub(crate) struct Tree {
 #[derive(Debug)]
 enum State {
     New,
-    Root(FetchManifest),
+    Root(Box<FetchManifest>),
+    Checking(Box<FetchBlob>, Platform, Box<Manifest>),
     Level(Fleet<FetchManifest>),
     Cancelled,
 }
@@ -59,13 +69,36 @@ impl FetchTree {
         Self {
             reference,
             platform,
+            given: None,
             found: BTreeMap::new(),
+            strict: true,
+            is_chosen: false,
             root: None,
             chosen: None,
             bytes: 0,
+            most_bytes: MOST_BYTES,
             depth: 0,
             state: State::New,
         }
+    }
+
+    /// Below what the reference leads to, which was fetched before.
+    pub(crate) fn below(mut self, root: Manifest) -> Self {
+        self.given = Some(root);
+        self
+    }
+
+    /// One of so many at a time: each with its share of what may be in memory.
+    pub(crate) const fn one_of(mut self, count: u64) -> Self {
+        self.most_bytes = MOST_BYTES / count;
+        self
+    }
+
+    /// An image that is for one platform only will do, whatever platform that is.
+    #[must_use]
+    pub(crate) const fn or_the_only_one(mut self) -> Self {
+        self.strict = false;
+        self
     }
 
     fn repository(&self) -> &Repository {
@@ -77,10 +110,40 @@ impl FetchTree {
     fn after_root(&mut self, cx: &Context<'_>, root: Manifest) -> Result<Option<State>, Error> {
         self.deeper()?;
         if let (Some(platform), Some(index)) = (&self.platform, root.index()) {
-            let child = self.select(index, platform)?.clone();
+            let child = choose(index, platform, &self.reference)?.clone();
+            self.is_chosen = true;
             self.chosen.clone_from(&child.platform);
-            return Ok(Some(State::Root(FetchManifest::described(self.repository().clone(), child))));
+            return Ok(Some(State::Root(Box::new(FetchManifest::described(self.repository().clone(), child)))));
         }
+        if let (Some(platform), Some(image), false) = (&self.platform, root.image(), self.is_chosen)
+            && self.strict
+            && image.config.media_type.is_image_config()
+        {
+            let (fetch, platform) =
+                (Box::new(FetchBlob::new(self.repository().clone(), image.config.clone())), platform.clone());
+            return Ok(Some(State::Checking(fetch, platform, Box::new(root))));
+        }
+        self.after_check(cx, root)
+    }
+
+    /// An image that is for one platform only says so in its configuration.
+    fn after_config(
+        &mut self,
+        cx: &Context<'_>,
+        config: &[u8],
+        wanted: &Platform,
+        root: Manifest,
+    ) -> Result<Option<State>, Error> {
+        let found = ImageConfig::parse(config).ok().map(|config| config.platform());
+        match found.filter(|found| found.suits(wanted).is_none()) {
+            Some(found) => {
+                Err(Error::Misuse(format!("{} has no image for {wanted}; it is one for {found}", self.reference)))
+            }
+            None => self.after_check(cx, root),
+        }
+    }
+
+    fn after_check(&mut self, cx: &Context<'_>, root: Manifest) -> Result<Option<State>, Error> {
         self.root = Some(root.digest().clone());
         self.after_level(cx, vec![root])
     }
@@ -105,8 +168,8 @@ impl FetchTree {
         // (What was just found may be named by a neighbour as well.)
         next.retain(|digest, _| !self.found.contains_key(digest));
         self.bytes = next.values().fold(self.bytes, |sum, child| sum.saturating_add(child.size));
-        if self.found.len() + next.len() > MOST_MANIFESTS || self.bytes > MOST_BYTES {
-            let what = format!("more than {MOST_MANIFESTS} manifests or {} MiB of them", MOST_BYTES >> 20);
+        if self.found.len() + next.len() > MOST_MANIFESTS || self.bytes > self.most_bytes {
+            let what = format!("more than {MOST_MANIFESTS} manifests or {} MiB of them", self.most_bytes >> 20);
             return Err(Error::Misuse(format!(
                 "{}: the image has {what}, which is more than is taken",
                 self.reference
@@ -133,19 +196,6 @@ impl FetchTree {
     fn unsupported(&self, manifest: &Manifest, why: &str) -> Error {
         let (digest, kind) = (manifest.digest(), manifest.media_type());
         Error::Misuse(format!("{}: which blobs belong to {digest} can't be told: {why} ({kind})", self.reference))
-    }
-
-    fn select<'a>(&self, index: &'a Index, platform: &Platform) -> Result<&'a Descriptor, Error> {
-        let suits = |child: &Descriptor| child.platform.as_ref().and_then(|found| found.suits(platform));
-        let manifests = index.manifests.iter().filter(|child| is_manifest(child));
-        let best = manifests.filter_map(|child| Some((suits(child)?, child))).min_by_key(|(distance, _)| *distance);
-        best.map(|(_, child)| child).ok_or_else(|| {
-            let platforms = index.manifests.iter().filter_map(|child| child.platform.as_ref());
-            let known: BTreeSet<String> =
-                platforms.filter(|known| !known.is_unknown()).map(Platform::to_string).take(20).collect();
-            let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            Error::Misuse(format!("{} has no image for {platform}; it has {known}", self.reference))
-        })
     }
 
     fn tree(&mut self) -> Tree {
@@ -196,13 +246,18 @@ impl Flow for FetchTree {
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<Tree> {
         loop {
             let next = match &mut self.state {
-                State::New => {
-                    self.state = State::Root(FetchManifest::new(&self.reference));
-                    continue;
-                }
+                State::New => match self.given.take() {
+                    Some(root) => self.after_root(cx, root),
+                    None => Ok(Some(State::Root(Box::new(FetchManifest::new(&self.reference))))),
+                },
                 State::Root(fetch) => {
                     let root = ready!(fetch.poll(cx));
                     root.and_then(|root| self.after_root(cx, root))
+                }
+                State::Checking(fetch, platform, root) => {
+                    let config = ready!(fetch.poll(cx));
+                    let (platform, root) = (platform.clone(), (**root).clone());
+                    config.and_then(|config| self.after_config(cx, &config, &platform, root))
                 }
                 State::Level(fleet) => {
                     let level = ready!(fleet.poll(cx));
@@ -221,6 +276,7 @@ impl Flow for FetchTree {
     fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
         match &mut self.state {
             State::Root(fetch) => fetch.handle(cx, done),
+            State::Checking(fetch, ..) => fetch.handle(cx, done),
             State::Level(fleet) => fleet.handle(cx, done),
             State::New | State::Cancelled => Err(done),
         }
@@ -229,6 +285,7 @@ impl Flow for FetchTree {
     fn cancel(&mut self) {
         match &mut self.state {
             State::Root(fetch) => fetch.cancel(),
+            State::Checking(fetch, ..) => fetch.cancel(),
             State::Level(fleet) => fleet.cancel(),
             State::New => self.state = State::Cancelled,
             State::Cancelled => {}

@@ -23,6 +23,7 @@ pub use outgoing::{FileRange, Meter, Outgoing};
 pub(crate) use ticket::Outcome;
 pub use ticket::{Completion, JobId, Ticket, kind};
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,8 +50,8 @@ impl Job {
     }
 }
 
-/// A request's body. A big one is described, never carried.
-#[derive(Clone, Debug)]
+/// A request's body. A big one is described, never carried. `Debug` shows its length, since it may be a form with a password.
+#[derive(Clone)]
 pub enum Payload {
     /// No body. Requests that could have one carry `Content-Length: 0` already.
     Empty,
@@ -73,6 +74,16 @@ impl Payload {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            Self::File(range) => f.debug_tuple("File").field(range).finish(),
+        }
     }
 }
 

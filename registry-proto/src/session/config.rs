@@ -1,6 +1,5 @@
 //! What a user can set.
 
-use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use crate::archive;
 use crate::job::Timeouts;
 use crate::limits::Limits;
 use crate::secret::Credential;
+use crate::session::Credentials;
 use crate::spec::Registry;
 
 /// How a client behaves. Start from the default and change what you need:
@@ -25,8 +25,10 @@ pub struct Config {
     pub user_agent: String,
     /// `http` or `https`.
     pub scheme: Scheme,
-    /// Credentials by registry, keyed by [`Registry::credential_key`]; see [`Config::log_in`].
-    pub credentials: BTreeMap<String, Credential>,
+    /// What is shown to whom; see [`Config::log_in`].
+    pub credentials: Credentials,
+    /// How a password is exchanged for a token.
+    pub token_request: TokenRequest,
     /// How blobs are uploaded.
     pub upload: UploadPolicy,
     /// How many bytes of a blob are asked for at a time when it goes from registry to registry. Two such pieces of each blob
@@ -34,7 +36,8 @@ pub struct Config {
     pub piece: NonZeroU64,
     /// How many blobs one operation transfers at a time.
     pub transfers: NonZeroUsize,
-    /// How many requests to one registry are under way at a time, over all operations of a client.
+    /// How many requests to one registry are under way at a time, over all operations of a client. Requests for tokens
+    /// count, too: where the token server is (which may be the registry).
     pub requests_per_registry: NonZeroUsize,
     /// How often a request is tried again, and how often in a row a blob may run into trouble without getting ahead.
     pub retries: u32,
@@ -55,7 +58,7 @@ pub struct Config {
 impl Config {
     /// Sets the credential to use with a registry (and with the token server that it names).
     pub fn log_in(&mut self, registry: &Registry, credential: Credential) {
-        self.credentials.insert(registry.credential_key(), credential);
+        self.credentials.log_in(registry, credential);
     }
 }
 
@@ -64,7 +67,8 @@ impl Default for Config {
         Self {
             user_agent: concat!("registry-proto/", env!("CARGO_PKG_VERSION")).to_owned(),
             scheme: Scheme::default(),
-            credentials: BTreeMap::new(),
+            credentials: Credentials::default(),
+            token_request: TokenRequest::default(),
             upload: UploadPolicy::default(),
             piece: NonZeroU64::new(2 << 20).expect("2 MiB is not 0"),
             transfers: NonZeroUsize::new(4).expect("4 is not 0"),
@@ -90,6 +94,16 @@ pub enum Scheme {
     Http,
     /// Always `https`.
     Https,
+}
+
+/// How a password is exchanged for a token. (Identity tokens are always posted: there is no other way.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenRequest {
+    /// Docker's `GET`, the form that every token server takes.
+    #[default]
+    Get,
+    /// OAuth2's `POST`, and `GET` where that is refused: the password stays out of `Authorization`.
+    PostThenGet,
 }
 
 /// How blobs are uploaded.

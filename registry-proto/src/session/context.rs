@@ -18,8 +18,13 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// A new job's ticket.
     pub(crate) fn ticket<K>(&mut self) -> Ticket<K> {
+        Ticket::new(JobId::new(self.number()))
+    }
+
+    /// A number that nobody else in this session has.
+    pub(crate) const fn number(&mut self) -> u64 {
         self.session.last_id += 1;
-        Ticket::new(JobId::new(self.session.last_id))
+        self.session.last_id
     }
 
     /// Where a registry is reached.

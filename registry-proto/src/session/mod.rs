@@ -2,19 +2,23 @@
 
 mod config;
 mod context;
+mod credentials;
 mod known;
 mod learned;
 mod pace;
 mod realm;
+mod referrers;
 mod tokens;
+mod warned;
 
 pub use crate::limits::Limits;
-pub use config::{Config, Scheme, UploadPolicy};
+pub use config::{Config, Scheme, TokenRequest, UploadPolicy};
 pub use context::Context;
+pub use credentials::Credentials;
 pub(crate) use learned::Learned;
 pub(crate) use pace::NotYet;
 pub(crate) use realm::allowed as realm_allowed;
-pub(crate) use tokens::{Permission, Scheme as AuthScheme, TokenKey};
+pub(crate) use tokens::{Area, Permission, Scheme as AuthScheme, TokenKey, Wish};
 
 use crate::job::JobId;
 use crate::rng::Rng;
@@ -38,6 +42,8 @@ pub struct Session {
     pub(crate) tokens: tokens::Tokens,
     pub(crate) known: known::Known,
     pub(crate) pace: pace::Pace,
+    pub(crate) referrers: referrers::Referrers,
+    pub(crate) warned: warned::Warned,
     learned: learned::Lessons,
     last_id: u64,
     rng: Rng,
@@ -52,6 +58,8 @@ impl Session {
             tokens: tokens::Tokens::default(),
             known: known::Known::default(),
             pace: pace::Pace::default(),
+            referrers: referrers::Referrers::default(),
+            warned: warned::Warned::default(),
             learned: learned::Lessons::default(),
             last_id: 0,
             rng: Rng::new(seed),

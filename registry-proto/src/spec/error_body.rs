@@ -177,7 +177,7 @@ fn without_markup(text: &str) -> String {
 }
 
 /// One line without control characters (a registry's words end up on terminals), not too long.
-fn clean(text: &str, longest: usize) -> String {
+pub(super) fn clean(text: &str, longest: usize) -> String {
     let words: Vec<&str> =
         text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
     let line = words.join(" ");

@@ -55,13 +55,14 @@ impl Origin {
         self.port
     }
 
+    /// Host and port, the latter only if it doesn't go without saying.
+    pub fn authority(&self) -> String {
+        if self.port == default_port(self.https) { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
+
     /// The URL of a path (with query) at this origin. `None` when the path is not one.
     pub fn at(&self, path_and_query: &str) -> Option<Uri> {
-        let authority = if self.port == default_port(self.https) {
-            self.host.parse::<Authority>().ok()?
-        } else {
-            format!("{}:{}", self.host, self.port).parse().ok()?
-        };
+        let authority: Authority = self.authority().parse().ok()?;
         let path: PathAndQuery = path_and_query.parse().ok()?;
         let scheme = if self.https { Scheme::HTTPS } else { Scheme::HTTP };
         Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().ok()
@@ -75,8 +76,7 @@ const fn default_port(https: bool) -> u16 {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.https { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.host)?;
-        if self.port == default_port(self.https) { Ok(()) } else { write!(f, ":{}", self.port) }
+        write!(f, "{scheme}://{}", self.authority())
     }
 }
 

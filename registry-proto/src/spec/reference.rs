@@ -55,6 +55,9 @@ pub enum ReferenceError {
     /// It looks like the identifier of a local image.
     #[error("64 hexadecimal digits are an image's identifier, not a repository")]
     Identifier,
+    /// It has a tag or a digest where a whole repository is wanted.
+    #[error("a repository is wanted, without tag or digest")]
+    NotWhole,
 }
 
 impl Reference {
@@ -125,6 +128,19 @@ impl Reference {
             text = format!("{text}@{digest}");
         }
         text
+    }
+}
+
+/// As people write it: `debian` is `docker.io/library/debian`.
+impl FromStr for Repository {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let reference: Reference = text.parse()?;
+        if reference.tag.is_some() || reference.digest.is_some() {
+            return Err(ReferenceError::NotWhole);
+        }
+        Ok(reference.repository)
     }
 }
 

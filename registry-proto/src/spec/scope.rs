@@ -131,17 +131,27 @@ impl ScopeSet {
         Self(challenged.0.iter().filter(|scope| self.0.iter().any(|own| own.same_resource(scope))).cloned().collect())
     }
 
-    /// As [`same_resources`](Self::same_resources), and what is said about another repository if it is nothing that we did
-    /// not want to do anyway: proxies know repositories by other names.
+    /// What of a challenge's scopes is about anything of the same kind, and no more than what we want to do anyway: proxies
+    /// know repositories by other names.
     #[must_use]
     pub fn same_actions(&self, challenged: &Self) -> Self {
-        let ours = |scope: &&Scope| {
-            self.0.iter().any(|own| {
-                own.same_resource(scope)
-                    || own.kind == scope.kind && scope.actions.iter().all(|action| own.actions.contains(action))
-            })
+        let ours = |scope: &Scope| {
+            let own: Vec<&Scope> = self.0.iter().filter(|own| own.kind == scope.kind).collect();
+            let actions: BTreeSet<String> =
+                scope.actions.iter().filter(|action| own.iter().any(|own| own.allows(action))).cloned().collect();
+            (!actions.is_empty()).then(|| Scope { kind: scope.kind.clone(), name: scope.name.clone(), actions })
         };
-        Self(challenged.0.iter().filter(ours).cloned().collect())
+        Self(challenged.0.iter().filter_map(ours).collect())
+    }
+
+    /// The repository that this is about: the first one named.
+    pub(crate) fn repository(&self) -> Option<RepositoryName> {
+        self.0.iter().find(|scope| scope.kind == "repository")?.name.parse().ok()
+    }
+
+    /// Whether this is about a registry's list of repositories.
+    pub(crate) fn is_catalog(&self) -> bool {
+        self.0.iter().any(|scope| scope.kind == "registry")
     }
 }
 
@@ -190,6 +200,8 @@ mod tests {
         let wanted = set("repository:n:pull");
         let challenged = set("repository:n:pull,push repository:secret:push repository:other:pull registry:catalog:*");
         assert_eq!(wanted.same_resources(&challenged), set("repository:n:pull,push"));
-        assert_eq!(wanted.same_actions(&challenged), set("repository:n:pull,push repository:other:pull"));
+        assert_eq!(wanted.same_actions(&challenged), set("repository:n:pull repository:other:pull"));
+        let wide = set("repository:proxy/n:pull,push,delete repository:x:*");
+        assert_eq!(wanted.same_actions(&wide), set("repository:proxy/n:pull"));
     }
 }

@@ -21,6 +21,7 @@ use crate::job::{
     Ticket, kind,
 };
 use crate::rng::Rng;
+use crate::spec::Origin;
 use crate::testing::files::MemoryFiles;
 use crate::testing::registries::Registries;
 use crate::testing::registry::Registry;
@@ -86,7 +87,7 @@ pub struct Ran<T> {
     pub took: Duration,
     /// How many jobs were under way at most.
     pub most_at_once: usize,
-    /// How many requests were under way at most, those for tokens aside.
+    /// How many requests were under way to one origin at most.
     pub most_requests: usize,
 }
 
@@ -194,7 +195,7 @@ impl Simulation {
                     let latency = Duration::from_micros(200 + self.rng.below(20_000));
                     under_way.insert((self.now + latency, id), job);
                     most_at_once = most_at_once.max(under_way.len());
-                    most_requests = most_requests.max(under_way.values().filter(|job| is_paced(job)).count());
+                    most_requests = most_requests.max(most_to_one_origin(under_way.values()));
                 }
                 Step::Abort(id) => {
                     let key = under_way.keys().find(|(_, running)| *running == id).copied();
@@ -464,9 +465,17 @@ impl Simulation {
     }
 }
 
-/// Whether a job is a request that counts against a registry's limit: one for a token goes to its own server.
-fn is_paced(job: &Job) -> bool {
-    matches!(job, Job::Exchange(_, request, ..) if !request.uri().path().ends_with("/token"))
+/// Of the requests among jobs, how many go to the origin that most of them go to.
+fn most_to_one_origin<'a>(jobs: impl Iterator<Item = &'a Job>) -> usize {
+    let mut counts: BTreeMap<Origin, usize> = BTreeMap::new();
+    for job in jobs {
+        if let Job::Exchange(_, request, ..) = job
+            && let Some(origin) = Origin::of(request.uri())
+        {
+            *counts.entry(origin).or_default() += 1;
+        }
+    }
+    counts.into_values().max().unwrap_or_default()
 }
 
 fn asked(head: &http::request::Parts, status: Option<StatusCode>, got: usize) -> Asked {

@@ -164,3 +164,29 @@ proptest! {
         prop_assert!(read(content).is_err());
     }
 }
+
+#[test]
+fn an_original_manifest_is_of_the_same_content_or_refused() {
+    use base64::Engine as _;
+
+    let image = two_layers(&[]);
+    let saved = |manifest: &crate::spec::Manifest, data: &str| {
+        let mut original = json!(manifest.descriptor());
+        original["data"] = data.into();
+        archive("c.json", &json!([{"Config": "c.json", "Layers": ["1", "2"], "OriginalManifest": original}])).finish()
+    };
+    let encoded = |manifest: &crate::spec::Manifest| base64::engine::general_purpose::STANDARD.encode(manifest.bytes());
+    let own = image.manifest(false);
+    assert_eq!(read(saved(&own, &encoded(&own))).unwrap().images()[0].root(), &own);
+    let other = SampleImage::new(&[], &[b"other", b"layers"]).manifest(false);
+    let index = make::index_of(&[image], false);
+    for (manifest, data, says) in [
+        (&other, encoded(&other), "of another image"),
+        (&index, encoded(&index), "of another image"),
+        (&own, encoded(&other), "is none"),
+        (&own, "?".to_owned(), "no base64"),
+    ] {
+        let (fault, text) = fault(saved(manifest, &data));
+        assert!(matches!(fault, ArchiveFault::Json { .. }) && text.contains(says), "{text}");
+    }
+}

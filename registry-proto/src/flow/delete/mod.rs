@@ -1,9 +1,9 @@
 //! Deleting: a manifest, a tag, all of a repository.
 //!
 //! ```text
-//!   DeleteManifest    Resolve ─▶ Remove its digest
+//!   DeleteManifest    Identify ─▶ Remove its digest ─▶ Relist without it, if it refers to another
 //!   Untag             HEAD ─▶ Remove the tag
-//!   DeleteRepository  ListTags ─▶ Fleet<Resolve>, and again for what indexes name ─▶ Fleet<Remove>, indexes first
+//!   DeleteRepository  ListTags ─▶ Fleet<Identify>, and again for what indexes name ─▶ Fleet<Remove>, indexes first
 //! ```
 //!
 //! Nothing is deleted that was not looked at first: so it is known what a tag led to, and a 404 can be told from success
@@ -12,13 +12,11 @@
 mod manifest;
 mod remove;
 mod repository;
-mod resolve;
 mod untag;
 
 pub use manifest::DeleteManifest;
 pub(crate) use remove::Remove;
 pub use repository::DeleteRepository;
-pub(crate) use resolve::{Found, Resolve, Resolved};
 pub use untag::Untag;
 
 use crate::spec::{Reference, Repository, TagOrDigest};

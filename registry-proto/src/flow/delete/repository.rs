@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::endpoint::tags;
 use crate::error::Error;
 use crate::event::Event;
-use crate::flow::delete::{Deleted, Remove, Resolve, Resolved};
+use crate::flow::delete::{Deleted, Remove};
+use crate::flow::identify::{Identified, Identify};
 use crate::flow::{Collected, Context, Fleet, Flow, ListTags, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Digest, Repository, TagOrDigest};
@@ -38,7 +39,7 @@ pub struct DeleteRepository {
 enum State {
     New,
     Listing(Box<Collected<ListTags>>),
-    Resolving(Fleet<Resolve>),
+    Identifying(Fleet<Identify>),
     /// Those under way, and those that wait for them.
     Removing(Fleet<Remove>, VecDeque<Vec<Digest>>),
     Settled(Option<Error>),
@@ -64,21 +65,21 @@ impl DeleteRepository {
         }
         // A name that is no tag was not listed.
         let tags = tags.iter().filter_map(|tag| tag.parse().ok()).map(TagOrDigest::Tag).collect();
-        self.resolve(cx, tags)
+        self.identify(cx, tags)
     }
 
-    fn resolve(&self, cx: &Context<'_>, references: Vec<TagOrDigest>) -> Result<State, Error> {
+    fn identify(&self, cx: &Context<'_>, references: Vec<TagOrDigest>) -> Result<State, Error> {
         let origin = cx.origin(self.repository.registry())?;
-        let flow = |reference| Resolve::new(self.repository.clone(), origin.clone(), reference);
-        Ok(State::Resolving(Fleet::new(references.into_iter().map(flow), cx.session.config().transfers)))
+        let flow = |reference| Identify::new(self.repository.clone(), origin.clone(), reference);
+        Ok(State::Identifying(Fleet::new(references.into_iter().map(flow), cx.session.config().transfers)))
     }
 
     /// Takes in what was found, and looks for what it names.
-    fn after_resolve(&mut self, cx: &Context<'_>, resolved: Vec<Resolved>) -> Result<State, Error> {
+    fn after_identify(&mut self, cx: &Context<'_>, identified: Vec<Identified>) -> Result<State, Error> {
         let mut next = Vec::new();
-        for resolved in resolved {
+        for one in identified {
             // What is missing was deleted meanwhile, or an index names what was never there.
-            let Resolved::To(found) = resolved else { continue };
+            let Identified::As(found) = one else { continue };
             self.sought.insert(found.digest.clone());
             self.found.entry(found.digest).or_insert(found.children);
         }
@@ -97,7 +98,7 @@ impl DeleteRepository {
             return Err(Error::Protocol { asked, what });
         }
         if !next.is_empty() {
-            return self.resolve(cx, next);
+            return self.identify(cx, next);
         }
         let levels = levels(&std::mem::take(&mut self.found));
         self.remove(cx, levels)
@@ -157,8 +158,8 @@ impl Flow for DeleteRepository {
                     Ok(tags) => self.after_list(cx, &tags),
                     Err(why) => Err(why),
                 },
-                State::Resolving(fleet) => match ready!(fleet.poll(cx)) {
-                    Ok(resolved) => self.after_resolve(cx, resolved),
+                State::Identifying(fleet) => match ready!(fleet.poll(cx)) {
+                    Ok(identified) => self.after_identify(cx, identified),
                     Err(why) => Err(why),
                 },
                 State::Removing(fleet, levels) => match ready!(fleet.poll(cx)) {
@@ -181,7 +182,7 @@ impl Flow for DeleteRepository {
     fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
         match &mut self.state {
             State::Listing(listing) => listing.handle(cx, done),
-            State::Resolving(fleet) => fleet.handle(cx, done),
+            State::Identifying(fleet) => fleet.handle(cx, done),
             State::Removing(fleet, _) => fleet.handle(cx, done),
             State::New | State::Settled(_) => Err(done),
         }
@@ -190,7 +191,7 @@ impl Flow for DeleteRepository {
     fn cancel(&mut self) {
         match &mut self.state {
             State::Listing(listing) => listing.cancel(),
-            State::Resolving(fleet) => fleet.cancel(),
+            State::Identifying(fleet) => fleet.cancel(),
             State::Removing(fleet, _) => fleet.cancel(),
             State::New => self.state = State::Settled(Some(Error::Cancelled)),
             State::Settled(_) => {}

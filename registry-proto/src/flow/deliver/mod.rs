@@ -7,27 +7,31 @@
 //!                             │     once more, and   └────────────── Manifests(wave by wave,
 //!                             │     believe nothing                   children before parents)
 //!                             │                                              │
-//!                             └─ all there ─▶ Looking(at the tags) ◀─────────┘
-//!                                                   │
-//!                                                   ▼
-//!                                               Tagging(roots) ─▶ the end
+//!                             └─ all there ─▶ Listing(among referrers) ◀─────┘
+//!                                                │         ▲       │
+//!                                                ▼         │       └─ after the tags ─▶ the end
+//!                                 Looking(at the tags) ─▶ Tagging(roots)
 //! ```
 //!
 //! A manifest is put only after every blob it names is confirmed to be there, an index only after its manifests, a root
-//! only after everything else.
+//! only after everything else. One with a subject is on its subject's list at the end.
 
+mod delivered;
 mod plan;
 
+pub(crate) use delivered::Delivered;
+pub use delivered::{PushedReference, Totals};
 pub(crate) use plan::{Errand, Target, errands};
 
 use std::collections::VecDeque;
 
 use crate::error::Error;
 use crate::event::{BlobId, Event};
+use crate::flow::referrers::{Relist, Unlisted};
 use crate::flow::upload::Load;
-use crate::flow::{Brought, Context, Fleet, Flow, HasManifest, PutManifest, PutOutcome, Step, Upload, Uploaded, ready};
+use crate::flow::{Brought, Context, Fleet, Flow, HasManifest, PutOutcome, Putting, Step, Upload, Uploaded, ready};
 use crate::job::Completion;
-use crate::spec::{Digest, Manifest, Origin, Reference, Repository, RepositoryName, TagOrDigest};
+use crate::spec::{Digest, Manifest, Origin, RepositoryName, TagOrDigest};
 
 /// Where the blobs of a delivery come from.
 pub(crate) trait Supply {
@@ -51,53 +55,11 @@ pub(crate) struct Deliver<S> {
     second_look: bool,
     mounts: Vec<Errand>,
     /// Waves still to be put.
-    waves: VecDeque<Vec<PutManifest>>,
+    waves: VecDeque<Vec<Putting>>,
+    /// What is there and may not be on its subject's list.
+    unlisted: Vec<Unlisted>,
     notes: VecDeque<Event>,
     state: State,
-}
-
-/// What came of a delivery.
-#[derive(Debug)]
-pub(crate) struct Delivered {
-    /// In the order of the targets.
-    pub(crate) references: Vec<PushedReference>,
-    pub(crate) totals: Totals,
-}
-
-/// One reference that leads to its image now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushedReference {
-    /// Where the image is.
-    pub repository: Repository,
-    /// The tag, or the digest where it was pushed without one.
-    pub reference: TagOrDigest,
-    /// The digest of its manifest or index.
-    pub digest: Digest,
-}
-
-impl PushedReference {
-    /// The reference as one writes it: `registry/repository:tag`.
-    pub fn to_reference(&self) -> Reference {
-        let bare = Reference::new(self.repository.clone());
-        match &self.reference {
-            TagOrDigest::Tag(tag) => bare.with_tag(tag.clone()),
-            TagOrDigest::Digest(digest) => bare.with_digest(digest.clone()),
-        }
-    }
-}
-
-/// What became of the blobs of a push or a copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Totals {
-    /// Blobs that were sent.
-    pub sent: usize,
-    /// Their bytes.
-    pub sent_bytes: u64,
-    /// Blobs that the registry had.
-    pub existed: usize,
-    /// Blobs that the registry took over from another of its repositories.
-    pub mounted: usize,
 }
 
 #[derive(Debug)]
@@ -106,11 +68,19 @@ enum State {
     Finding(Fleet<HasManifest>),
     Sending(Fleet<Upload>),
     Mounting(Fleet<Upload>),
-    Manifests(Fleet<PutManifest>),
+    Manifests(Fleet<Putting>),
+    Listing(Fleet<Relist>, After),
     Looking(Fleet<HasManifest>),
-    Tagging(Fleet<PutManifest>),
+    Tagging(Fleet<Putting>),
     Settled(Box<Result<Delivered, Error>>),
     Over,
+}
+
+/// What came before lists of referrers were brought up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Manifests,
+    Tags,
 }
 
 impl<S: Supply> Deliver<S> {
@@ -124,6 +94,7 @@ impl<S: Supply> Deliver<S> {
             second_look: false,
             mounts: Vec::new(),
             waves: VecDeque::new(),
+            unlisted: Vec::new(),
             notes: VecDeque::new(),
             state: State::New,
         }
@@ -143,6 +114,9 @@ impl<S: Supply> Deliver<S> {
                 reference: digest_of(&target.root),
                 digest: target.root.digest().clone(),
             });
+            // Whoever put them may have come no further.
+            let unlisted = |manifest| Unlisted::of(&target.repository, &target.origin, manifest, false);
+            self.unlisted.extend(target.manifests.iter().filter_map(unlisted));
         }
         self.complete = found;
         self.send(cx)
@@ -182,6 +156,22 @@ impl<S: Supply> Deliver<S> {
         if let Some(wave) = self.waves.pop_front() {
             return State::Manifests(Fleet::new(wave, width(cx)));
         }
+        self.list(cx, After::Manifests)
+    }
+
+    fn list(&mut self, cx: &Context<'_>, after: After) -> State {
+        let lists = Relist::all(std::mem::take(&mut self.unlisted));
+        State::Listing(Fleet::new(lists, width(cx)), after)
+    }
+
+    fn after_listing(&self, cx: &Context<'_>, after: After) -> State {
+        match after {
+            After::Manifests => self.look(cx),
+            After::Tags => self.end(),
+        }
+    }
+
+    fn look(&self, cx: &Context<'_>) -> State {
         // Where the root was there already, a tag may lead to it already, too.
         let looks = self
             .targets
@@ -194,9 +184,9 @@ impl<S: Supply> Deliver<S> {
     }
 
     fn after_manifests(&mut self, cx: &mut Context<'_>, put: Vec<PutOutcome>) -> Result<State, Error> {
-        match blob_unknown(put) {
-            None => Ok(self.next_wave(cx)),
-            Some(why) => self.look_again(cx, why),
+        match self.were_put(put) {
+            Ok(()) => Ok(self.next_wave(cx)),
+            Err(why) => self.look_again(cx, why),
         }
     }
 
@@ -221,9 +211,13 @@ impl<S: Supply> Deliver<S> {
     }
 
     fn after_tagging(&mut self, cx: &mut Context<'_>, put: Vec<PutOutcome>) -> Result<State, Error> {
-        if let Some(why) = blob_unknown(put) {
-            return self.look_again(cx, why);
+        match self.were_put(put) {
+            Ok(()) => Ok(self.list(cx, After::Tags)),
+            Err(why) => self.look_again(cx, why),
         }
+    }
+
+    fn end(&self) -> State {
         let references = self
             .targets
             .iter()
@@ -235,7 +229,7 @@ impl<S: Supply> Deliver<S> {
                 })
             })
             .collect();
-        Ok(State::Settled(Box::new(Ok(Delivered { references, totals: self.totals }))))
+        State::Settled(Box::new(Ok(Delivered { references, totals: self.totals })))
     }
 
     /// A registry misses a blob that we took for present: what is remembered about it is worth nothing. Once more from the
@@ -279,6 +273,11 @@ impl<S: Supply> Flow for Deliver<S> {
                     let put = ready!(fleet.poll(cx));
                     put.and_then(|put| self.after_manifests(cx, put))
                 }
+                State::Listing(fleet, after) => {
+                    let after = *after;
+                    let listed = ready!(fleet.poll(cx));
+                    listed.map(|_| self.after_listing(cx, after))
+                }
                 State::Looking(fleet) => {
                     let found = ready!(fleet.poll(cx));
                     found.map(|found| self.after_looking(cx, found))
@@ -302,6 +301,7 @@ impl<S: Supply> Flow for Deliver<S> {
             State::Finding(fleet) | State::Looking(fleet) => fleet.handle(cx, done),
             State::Sending(fleet) | State::Mounting(fleet) => fleet.handle(cx, done),
             State::Manifests(fleet) | State::Tagging(fleet) => fleet.handle(cx, done),
+            State::Listing(fleet, _) => fleet.handle(cx, done),
             State::New | State::Settled(_) | State::Over => Err(done),
         }
     }
@@ -311,6 +311,7 @@ impl<S: Supply> Flow for Deliver<S> {
             State::Finding(fleet) | State::Looking(fleet) => fleet.cancel(),
             State::Sending(fleet) | State::Mounting(fleet) => fleet.cancel(),
             State::Manifests(fleet) | State::Tagging(fleet) => fleet.cancel(),
+            State::Listing(fleet, _) => fleet.cancel(),
             State::New => self.state = State::Settled(Box::new(Err(Error::Cancelled))),
             State::Settled(_) | State::Over => {}
         }
@@ -318,6 +319,17 @@ impl<S: Supply> Flow for Deliver<S> {
 }
 
 impl<S> Deliver<S> {
+    /// `Err`: one of them was not, for want of a blob.
+    fn were_put(&mut self, put: Vec<PutOutcome>) -> Result<(), Error> {
+        for outcome in put {
+            match outcome {
+                PutOutcome::Put(unlisted) => self.unlisted.extend(unlisted.map(|unlisted| *unlisted)),
+                PutOutcome::BlobUnknown(why) => return Err(why),
+            }
+        }
+        Ok(())
+    }
+
     fn count(&mut self, uploaded: &[Uploaded]) {
         for blob in uploaded {
             match blob.brought {
@@ -344,17 +356,10 @@ pub(crate) fn has_root(target: &Target, reference: TagOrDigest) -> HasManifest {
     HasManifest::new(target.repository.clone(), target.origin.clone(), reference, target.root.digest().clone())
 }
 
-fn put(target: &Target, reference: TagOrDigest, manifest: Manifest) -> PutManifest {
-    PutManifest::new(target.repository.clone(), target.origin.clone(), reference, manifest)
+fn put(target: &Target, reference: TagOrDigest, manifest: Manifest) -> Putting {
+    Putting::new(target.repository.clone(), target.origin.clone(), reference, manifest)
 }
 
 fn uploads(cx: &Context<'_>, errands: &[Errand]) -> Result<Vec<Upload>, Error> {
     errands.iter().map(|errand| Upload::of(cx, &errand.repository, errand.blob.clone(), errand.from.clone())).collect()
-}
-
-fn blob_unknown(put: Vec<PutOutcome>) -> Option<Error> {
-    put.into_iter().find_map(|outcome| match outcome {
-        PutOutcome::Put => None,
-        PutOutcome::BlobUnknown(why) => Some(why),
-    })
 }

@@ -8,19 +8,18 @@
 //! Every blob goes straight to its place: a tar is laid out beforehand, since manifests know all sizes. What an interrupted
 //! run left is found by laying out the same tar, and looking for the last byte that is not zero in each place.
 
-mod file;
 mod plan;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use file::File;
 use plan::Plan;
 
 use crate::archive::ArchiveFormat;
 use crate::error::Error;
 use crate::event::Event;
 use crate::flow::download::{Download, Spot};
+use crate::flow::file::{File, partial};
 use crate::flow::tree::{FetchTree, Tree};
 use crate::flow::{Context, Fleet, Flow, Step, ready};
 use crate::job::{Alone, Completion, Job, JobId, Laid, LocalJob, Outcome};
@@ -67,7 +66,7 @@ pub struct PullOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Platforms {
-    /// The one for the machine that this runs on. The default.
+    /// The one for the machine that this runs on; an image by itself, whatever it is for. The default.
     #[default]
     ThisMachine,
     /// The one for this platform.
@@ -161,7 +160,10 @@ impl Pull {
             (Platforms::Only(platform), _) => Some(platform.clone()),
             (Platforms::ThisMachine, _) => Some(Platform::of_this_machine()),
         };
-        let trees = self.references.iter().map(|reference| FetchTree::new(reference.clone(), platform.clone()));
+        let trees = self.references.iter().map(|reference| {
+            let tree = FetchTree::new(reference.clone(), platform.clone());
+            if self.options.platforms == Platforms::ThisMachine { tree.or_the_only_one() } else { tree }
+        });
         Ok(State::Fetching(Fleet::new(trees, cx.session.config().transfers)))
     }
 
@@ -235,13 +237,6 @@ impl Pull {
         }
         self.totals = totals;
     }
-}
-
-/// The name of what is not whole yet.
-fn partial(path: &Path) -> Arc<Path> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    Path::new(&name).into()
 }
 
 fn settled(result: Result<Pulled, Error>) -> State {

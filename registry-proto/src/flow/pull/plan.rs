@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::file::File;
-use super::{PulledImage, partial};
+use super::PulledImage;
 use crate::archive::{ArchiveFormat, Content, Contents, TarLayout};
 use crate::error::Error;
 use crate::event::{BlobId, Event};
+use crate::flow::file::{File, partial};
 use crate::flow::tree::Tree;
 use crate::job::Blueprint;
 use crate::spec::{Descriptor, Manifest, Platform, Reference, Repository};

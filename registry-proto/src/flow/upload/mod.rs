@@ -357,7 +357,7 @@ impl Upload {
         let piece = piece.max(least);
         let too_large = part.closes && part.length > piece;
         if too_large && (policy == UploadPolicy::Monolithic || self.learned(cx).refuses_chunks()) {
-            let (size, asked) = (self.size, Asked::new(&Method::PUT, &self.session.clone().unwrap_or_default()));
+            let (size, asked) = (self.size, self.asked(&Method::PUT));
             let what =
                 format!("{asked}: a blob of {size} bytes would have to be sent in one request, from memory, where");
             let why =
@@ -562,7 +562,7 @@ impl Upload {
     /// The registry has gone back in this session to where we can't follow: the same, without a reply that says "no".
     fn start_over(&mut self, cx: &Context<'_>) -> State {
         if self.restarts >= RESTARTS {
-            let asked = Asked::new(&Method::GET, &self.session.clone().unwrap_or_default());
+            let asked = self.asked(&Method::GET);
             let what =
                 format!("it holds only {} bytes of an upload again and again, after it had confirmed more", self.acked);
             return self.fail(cx, Error::Protocol { asked, what });
@@ -637,6 +637,11 @@ impl Upload {
             }
             None => self.open(cx, false),
         }
+    }
+
+    /// What is asked of the session, for errors.
+    fn asked(&self, method: &Method) -> Asked {
+        Asked::new(method, &self.session.clone().unwrap_or_default())
     }
 
     fn payload(&mut self, part: Part) -> Payload {

@@ -1,7 +1,7 @@
-//! Lists, in pages: the catalog, tags, referrers.
+//! Lists of names, in pages: the catalog, tags.
 
-use http::header::{CONTENT_TYPE, HeaderName, LINK};
-use http::{Method, StatusCode};
+use http::Method;
+use http::header::LINK;
 use serde_json::json;
 
 use super::Registry;
@@ -9,7 +9,7 @@ use super::call::Call;
 use super::profile::Support;
 use super::query::encode;
 use super::reply::{Code, Outcome, Refusal, With as _, json_reply};
-use crate::spec::{Descriptor, Digest, Manifest, MediaType, RepositoryName};
+use crate::spec::RepositoryName;
 
 impl Registry {
     pub(super) fn catalog_endpoint(&self, call: &Call<'_>) -> Outcome {
@@ -49,54 +49,10 @@ impl Registry {
         let path = format!("/v2/{name}/tags/list");
         Ok(if more { reply.with(LINK, &next(&path, count.unwrap_or_default(), page.last().copied())) } else { reply })
     }
-
-    pub(super) fn referrers_endpoint(&self, call: &Call<'_>, name: &RepositoryName, subject: &Digest) -> Outcome {
-        match self.profile.referrers {
-            Support::No(StatusCode::NOT_FOUND) => return Err(Refusal::no_such_path()),
-            Support::No(status) => return Err(Refusal::from(Code::UNSUPPORTED).status(status)),
-            Support::Yes => only_get(call)?,
-        }
-        let wanted = call.query.non_empty("artifactType").map(MediaType::new);
-        let manifests = self.repositories.get(name.as_str()).map(|repository| repository.manifests.values());
-        let referrers: Vec<Descriptor> = manifests
-            .into_iter()
-            .flatten()
-            .filter(|manifest| subject_of(manifest).is_some_and(|named| named.digest == *subject))
-            .map(referrer)
-            .filter(|descriptor| wanted.is_none() || descriptor.artifact_type == wanted)
-            .collect();
-        let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX.as_str(), "manifests": referrers });
-        let mut reply = json_reply(MediaType::OCI_INDEX.as_str(), &index);
-        if wanted.is_some() {
-            reply = reply.with(HeaderName::from_static("oci-filters-applied"), "artifactType");
-        }
-        debug_assert!(reply.headers().contains_key(CONTENT_TYPE));
-        Ok(reply)
-    }
 }
 
-fn only_get(call: &Call<'_>) -> Result<(), Refusal> {
+pub(super) fn only_get(call: &Call<'_>) -> Result<(), Refusal> {
     if matches!(*call.method, Method::GET | Method::HEAD) { Ok(()) } else { Err(Refusal::no_such_method()) }
-}
-
-/// The manifest that another one says something about.
-pub(super) fn subject_of(manifest: &Manifest) -> Option<&Descriptor> {
-    let image = manifest.image().and_then(|image| image.subject.as_ref());
-    image.or_else(|| manifest.index().and_then(|index| index.subject.as_ref()))
-}
-
-/// A manifest as it stands in a list of referrers: with its annotations and the type of artifact.
-fn referrer(manifest: &Manifest) -> Descriptor {
-    let mut descriptor = manifest.descriptor();
-    if let Some(image) = manifest.image() {
-        descriptor.artifact_type = image.artifact_type.clone().or_else(|| Some(image.config.media_type.clone()));
-        descriptor.annotations = image.annotations.clone();
-    }
-    if let Some(index) = manifest.index() {
-        descriptor.artifact_type = index.artifact_type.clone();
-        descriptor.annotations = index.annotations.clone();
-    }
-    descriptor
 }
 
 /// How many entries are asked for.

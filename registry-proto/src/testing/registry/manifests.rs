@@ -1,19 +1,18 @@
 //! `/v2/<name>/manifests/<reference>`.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, LOCATION};
+use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::Registry;
 use super::call::Call;
 use super::ledger::EarlyManifest;
-use super::lists::subject_of;
 use super::negotiate::Accepted;
-use super::profile::Support;
+use super::profile::{Referrers, Support};
 use super::reply::{CONTENT_DIGEST, Code, Outcome, Refusal, With as _, empty, with_body};
 use super::route::tag;
-use crate::spec::{Digest, Manifest, MediaType, RepositoryName, TagOrDigest};
+use crate::spec::{Digest, Manifest, MediaType, RepositoryName, Tag, TagOrDigest};
 
 impl Registry {
     pub(super) fn manifest_endpoint(
@@ -39,7 +38,11 @@ impl Registry {
             TagOrDigest::Digest(_) => unknown(),
         })?;
         let digest = match reference {
-            TagOrDigest::Tag(tag) => repository.tags.get(tag.as_str()).ok_or_else(unknown)?,
+            TagOrDigest::Tag(tag) => {
+                let tagged = repository.tags.get(tag.as_str());
+                let meant = || repository.manifests.keys().find(|digest| Tag::of_referrers(digest) == *tag);
+                tagged.or_else(|| meant().filter(|_| self.profile.digests_as_tags)).ok_or_else(unknown)?
+            }
             TagOrDigest::Digest(digest) => digest,
         };
         let etag = format!("\"{digest}\"");
@@ -77,6 +80,9 @@ impl Registry {
             let status = if strict { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
             return Err(Refusal::from(Code::MANIFEST_INVALID).status(status).detail("http: request body too large"));
         }
+        if self.profile.conditional_put && !self.may_replace(call, name, reference) {
+            return Err(Refusal::text(StatusCode::PRECONDITION_FAILED, "412 Precondition Failed\n"));
+        }
         let content_type = call.header(&CONTENT_TYPE);
         let media_type = MediaType::new(content_type.unwrap_or_default());
         if self.profile.refused_media_types.contains(&media_type) {
@@ -108,7 +114,7 @@ impl Registry {
             self.ledger.early_manifests.push(early);
             return Err(refusal);
         }
-        let subject = subject_of(&manifest).map(|subject| subject.digest.clone());
+        let subject = manifest.subject().map(|subject| subject.digest.clone());
         let repository = self.repository(name);
         repository.manifests.insert(digest.clone(), manifest);
         if let TagOrDigest::Tag(tag) = reference {
@@ -119,13 +125,25 @@ impl Registry {
 
         let location = format!("{}/v2/{name}/manifests/{digest}", self.host(call));
         let mut reply = empty(StatusCode::CREATED).with(LOCATION, &location).with(CONTENT_DIGEST, digest.as_str());
-        if let Some(subject) = subject.filter(|_| self.profile.referrers == Support::Yes) {
+        let told = self.profile.referrers == Referrers::Listed && self.profile.tells_subject;
+        if let Some(subject) = subject.filter(|_| told) {
             reply = reply.with(HeaderName::from_static("oci-subject"), subject.as_str());
         }
         for tag in also {
             reply = reply.with(HeaderName::from_static("oci-tag"), tag.as_str());
         }
         Ok(reply)
+    }
+
+    /// Whether what is there is what the client says that it replaces.
+    fn may_replace(&self, call: &Call<'_>, name: &RepositoryName, reference: &TagOrDigest) -> bool {
+        let repository = self.repositories.get(name.as_str());
+        let there = repository.and_then(|repository| match reference {
+            TagOrDigest::Tag(tag) => repository.tags.get(tag.as_str()),
+            TagOrDigest::Digest(digest) => repository.manifests.get_key_value(digest).map(|(digest, _)| digest),
+        });
+        let is = |told: &str| there.is_some_and(|there| told == "*" || told == format!("\"{there}\""));
+        call.header(&IF_MATCH).is_none_or(is) && !call.header(&IF_NONE_MATCH).is_some_and(is)
     }
 
     fn delete_manifest(&mut self, name: &RepositoryName, reference: &TagOrDigest) -> Outcome {

@@ -26,6 +26,7 @@ mod manifests;
 mod negotiate;
 mod profile;
 mod query;
+mod referrers;
 mod reply;
 mod route;
 mod session;
@@ -36,14 +37,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::LOCATION;
+use http::header::{LOCATION, WARNING};
 use http::request::Parts;
 use http::{Method, StatusCode};
 
 use crate::spec::{Digest, Manifest, ManifestError, RepositoryName};
 
 pub use ledger::{EarlyManifest, Ledger, Mismatch, Outcome, SessionRecord};
-pub use profile::{Auth, LocationStyle, Mount, Profile, RangeDialect, StaleState, Support};
+pub use profile::{Auth, LocationStyle, Mount, Profile, RangeDialect, Referrers, StaleState, Support};
 
 use auth::Tokens;
 use call::Call;
@@ -85,7 +86,10 @@ impl Registry {
     /// in `Content-Length` how long it would be.
     pub fn handle(&mut self, request: &Parts, body: Bytes) -> http::Response<Bytes> {
         let call = Call::new(request);
-        let reply = self.answer(&call, body).unwrap_or_else(Refusal::into_reply);
+        let mut reply = self.answer(&call, body).unwrap_or_else(Refusal::into_reply);
+        if request.uri.path().starts_with("/v2/") {
+            reply = self.profile.warnings.iter().fold(reply, |reply, warning| reply.with(WARNING, warning));
+        }
         reply::finish(&request.method, reply)
     }
 
@@ -249,6 +253,11 @@ impl Registry {
             repository.tag(tag, digest.clone());
         }
         Ok(digest)
+    }
+
+    /// Loses a tag; whether there was one.
+    pub fn remove_tag(&mut self, repository: &str, tag: &str) -> bool {
+        self.repositories.get_mut(repository).is_some_and(|repository| repository.tags.remove(tag).is_some())
     }
 
     /// Loses a blob; whether there was one.

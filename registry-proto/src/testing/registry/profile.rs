@@ -34,6 +34,17 @@ pub enum Mount {
     Refused(StatusCode),
 }
 
+/// What comes of asking for a manifest's referrers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Referrers {
+    /// A list of them.
+    Listed,
+    /// This error. 404 is a server's that doesn't know the path at all.
+    Unknown(StatusCode),
+    /// 200 and this page, as from a server that has a page for every path.
+    Page(&'static str),
+}
+
 /// What stands in `Location`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocationStyle {
@@ -208,8 +219,16 @@ pub struct Profile {
     pub paginates_tags: bool,
     /// The most tags of a page, whatever was asked for.
     pub tag_page: Option<usize>,
-    /// Whether referrers can be asked for; if so, `OCI-Subject` is told when a manifest is put.
-    pub referrers: Support,
+    /// What comes of asking for a manifest's referrers.
+    pub referrers: Referrers,
+    /// Where they are listed: whether `OCI-Subject` is told when a manifest is put. (Proxies take it away.)
+    pub tells_subject: bool,
+    /// The most referrers of a page.
+    pub referrers_page: Option<usize>,
+    /// Where they are listed: whether only those of the type that was asked for are.
+    pub filters_referrers: bool,
+    /// Whether a tag of the form `<algorithm>-<hash>` that is not there leads to what has that digest (GitLab).
+    pub digests_as_tags: bool,
     /// Blobs are redirected to below this URL (which the same [`Registry`](super::Registry) value answers, too, and which
     /// refuses credentials as storage does).
     pub redirect_blobs: Option<String>,
@@ -221,11 +240,15 @@ pub struct Profile {
     pub refused_media_types: Vec<MediaType>,
     /// Larger manifests are refused.
     pub max_manifest: usize,
+    /// Whether `If-Match` and `If-None-Match` are looked at when a manifest is put: 412 if the tag leads elsewhere.
+    pub conditional_put: bool,
     /// Whether pushing to a repository creates it; if not, it has to be
     /// [created](super::Registry::create_repository) before.
     pub creates_repositories: bool,
     /// Whether a manifest of schema 2 becomes schema 1 for who doesn't accept it.
     pub converts_to_schema1: bool,
+    /// `Warning` headers on every reply of the API, as they are sent: `299 - "text"`.
+    pub warnings: Vec<String>,
 }
 
 impl Profile {
@@ -269,14 +292,20 @@ impl Profile {
             catalog_page: 1000,
             paginates_tags: true,
             tag_page: Some(1000),
-            referrers: Support::NOT_FOUND,
+            referrers: Referrers::Unknown(StatusCode::NOT_FOUND),
+            tells_subject: true,
+            referrers_page: None,
+            filters_referrers: true,
+            digests_as_tags: false,
             redirect_blobs: None,
             serves_ranges: true,
             range_max: None,
             refused_media_types: Vec::new(),
             max_manifest: 4 << 20,
+            conditional_put: false,
             creates_repositories: true,
             converts_to_schema1: false,
+            warnings: Vec::new(),
         }
     }
 
@@ -287,8 +316,9 @@ impl Profile {
             location: LocationStyle::Path,
             range_on_416: true,
             strict: true,
+            conditional_put: true,
             delete: Support::Yes,
-            referrers: Support::Yes,
+            referrers: Referrers::Listed,
             ..Self::distribution_3()
         }
     }

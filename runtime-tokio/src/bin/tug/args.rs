@@ -1,5 +1,8 @@
 //! What can be typed: verbs, flags and their help.
 
+mod change;
+mod lists;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -10,9 +13,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use registry_tokio::proto::UploadPolicy;
 use registry_tokio::proto::spec::{Platform, Reference, Registry};
 
+pub(crate) use change::{Delete, Tag};
+pub(crate) use lists::{Catalog, Referrers, Tags};
+
 const EXAMPLES: &str = "\
 Examples:
-  tug demo                                      see it all at work, with nothing to set up
   # See it all at work, with nothing to set up
   tug demo
   # A `docker save` tar, an OCI archive or an OCI layout folder
@@ -28,6 +33,12 @@ Examples:
   # What is in a registry
   tug inspect localhost:5000/app:v1
   tug digest debian:stable-slim
+  # What is said about an image: signatures, attestations, bills of materials
+  tug referrers localhost:5000/app:v1
+  tug catalog localhost:5000 && tug tags localhost:5000/app
+  # Another name for it, and away with it
+  tug tag localhost:5000/app:v1 stable
+  tug delete localhost:5000/app:v1
   # A small registry in memory, for tests
   tug serve --addr 127.0.0.1:5000
 
@@ -50,6 +61,16 @@ JSON (--format json):
     notes           what could not be told, and why
   Of an archive: kind, notes, and images, a list of such objects with names instead of reference.
   What does not apply is absent or null.";
+
+const COPY_JSON: &str = "\
+JSON (--format json):
+  source                what was asked for
+  digest                of the image; of several, of the first
+  references            [{reference, digest}]: what leads to them now
+  referrers             digests of what refers to them and went along
+  leftOut               [{reference, why}]: what could not be copied
+  sent, sentBytes       blobs that were sent, and their bytes
+  existed, mounted      blobs that were there already, or were mounted";
 
 const PULL_JSON: &str = "\
 JSON (--format json):
@@ -85,6 +106,12 @@ pub(crate) enum Verb {
     Pull(Pull),
     #[command(visible_alias = "cp")]
     Copy(Copy),
+    #[command(visible_alias = "ls")]
+    Tags(Tags),
+    Catalog(Catalog),
+    Tag(Tag),
+    #[command(visible_alias = "rm")]
+    Delete(Delete),
     Ping(Ping),
     /// Print the digest of an image in a registry, or of each image of an archive
     ///
@@ -99,6 +126,8 @@ pub(crate) enum Verb {
     Inspect(Look),
     Manifest(RawManifest),
     Config(RawConfig),
+    Referrers(Referrers),
+    Blob(Blob),
     /// Check that an archive is whole
     ///
     /// Reads all of it. Prints `ok`, or every fault found.
@@ -202,8 +231,8 @@ pub(crate) struct Pull {
 pub(crate) enum PullFormat {
     /// A tar with both an OCI layout and `manifest.json` (the default)
     DockerOci,
-    /// A docker-archive, for tools that know nothing else. It keeps layers, but not the image's own manifest: pushed again, the
-    /// image may get another digest
+    /// A docker-archive, for tools that know nothing else. That format has no place for an image's own manifest: pushed from it by
+    /// other tools, the image may get another digest
     Docker,
     /// A tar of an OCI layout
     Oci,
@@ -220,8 +249,9 @@ pub(crate) enum PullFormat {
 /// Everything goes byte for byte, so that the digest stays what it was; of an index, all its images go along. What the
 /// destination has is not sent again, within a registry nothing is sent at all, and nothing is written to this machine's disk.
 ///
-/// Prints the image's digest.
+/// Prints the image's digest; of several tags, a line `DIGEST REF` each.
 #[derive(Args, Debug)]
+#[command(after_long_help = COPY_JSON)]
 pub(crate) struct Copy {
     /// From where: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
     #[arg(value_name = "SRC")]
@@ -229,6 +259,13 @@ pub(crate) struct Copy {
     /// Where to: [HOST[:PORT]/]REPOSITORY[:TAG]
     #[arg(value_name = "DST")]
     pub(crate) destination: Reference,
+    /// Copy all tags of the repository SRC, each to the same tag in the repository DST. What can't be copied is left out, and the
+    /// exit status is 1
+    #[arg(long)]
+    pub(crate) all_tags: bool,
+    /// Copy what refers to the image, too: signatures, attestations, bills of materials, and what refers to these
+    #[arg(long)]
+    pub(crate) referrers: bool,
     /// Of an image for several platforms, only the one for this: os/architecture[/variant], such as `linux/arm64`
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<Platform>,
@@ -322,6 +359,23 @@ pub(crate) struct RawConfig {
     pub(crate) access: Access,
 }
 
+/// Fetch a blob, such as a layer, by its digest
+///
+/// Into OUT, which is there under its name only when all of it was verified (until then it is `OUT.partial`, from which the same
+/// command goes on), and whose digest is printed. Without OUT, to standard output: the last bytes come only if the whole has
+/// the right digest, and the exit status says so.
+#[derive(Args, Debug)]
+pub(crate) struct Blob {
+    /// Which: [HOST[:PORT]/]REPOSITORY@DIGEST
+    #[arg(value_name = "REPO@DIGEST")]
+    pub(crate) reference: Reference,
+    /// The file to write; standard output if it is not said
+    #[arg(value_name = "OUT")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
 /// An archive to look at.
 #[derive(Args, Debug)]
 pub(crate) struct OfArchive {
@@ -342,10 +396,10 @@ pub(crate) struct Serve {
     pub(crate) addr: SocketAddr,
 }
 
-/// Push an image to a registry of its own and show that it is there
+/// Show it all at work, with a registry of its own
 ///
-/// Starts a registry in memory on a free port of this machine, makes an image on the spot (or takes yours), pushes it, and
-/// looks at the result, each step with the command that does it.
+/// Starts a registry in memory on a free port of this machine, makes an image on the spot (or takes yours), pushes it, looks at
+/// it, pulls it back, compares and deletes it, each step with the command that does it.
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
     /// Push this archive instead of an image made on the spot

@@ -4,19 +4,24 @@ use std::path::{Path, PathBuf};
 
 use registry_tokio::Client;
 use registry_tokio::proto::archive::make::{self, SampleImage};
-use registry_tokio::proto::flow::{Destination, Push, PushOptions, Pushed};
-use registry_tokio::proto::testing::registry::{Profile, Registry};
+use registry_tokio::proto::flow::{
+    DeleteManifest, Destination, Inspect, ListCatalog, Platforms, Pull, PullOptions, Push, PushOptions, Pushed,
+    VerifyArchive,
+};
+use registry_tokio::proto::spec::{Digest, Reference};
+use registry_tokio::proto::testing::registry::Registry;
 use registry_tokio::serve::Server;
 
 use crate::args::{Demo, Format, Voice};
 use crate::output::{Trouble, bytes, print};
 use crate::progress::Progress;
+use crate::serve;
 
 /// What the image made on the spot is called.
 const NAME: &str = "hello:v1";
 
 pub(crate) async fn demo(what: Demo, voice: Voice) -> Result<(), Trouble> {
-    let server = Server::bind(([127, 0, 0, 1], 0).into(), Registry::new(Profile::distribution_3()))
+    let server = Server::bind(([127, 0, 0, 1], 0).into(), Registry::new(serve::profile()))
         .await
         .map_err(|why| Trouble::Other(format!("no port can be listened at: {why}")))?;
     let address = server.address();
@@ -43,13 +48,46 @@ pub(crate) async fn demo(what: Demo, voice: Voice) -> Result<(), Trouble> {
     let second = progress.run(&Client::new()?, push).await?;
     report(&second)?;
 
-    step("(looking into the registry)", "what it holds now")?;
+    step(&format!("tug catalog {address}"), "what the registry holds now")?;
+    let registry =
+        address.to_string().parse().map_err(|why| Trouble::Other(format!("{address}: {why}: this is a bug")))?;
+    for repository in progress.run(&client, ListCatalog::new(registry).collected()).await? {
+        say(format_args!("  {repository}\n"))?;
+    }
+
+    let mut same = true;
+    for (at, one) in first.references.iter().enumerate() {
+        let reference = one.to_reference();
+        step(&format!("tug inspect {reference}"), "an image in a registry, without pulling its layers")?;
+        let found = progress.run(&client, Inspect::new(reference.clone())).await?;
+        say(format_args!("  {} ({}), {} in all\n", found.digest(), found.media_type(), bytes(found.total_size())))?;
+
+        let pulled = folder.0.join(format!("pulled-{at}.tar"));
+        step(&format!("tug pull {reference} {}", pulled.display()), "back into an archive, every byte verified")?;
+        let mut options = PullOptions::default();
+        options.platforms = Platforms::All;
+        let back = progress.run(&client, Pull::new([reference.clone()], &pulled, options)).await?;
+        let digests: Vec<&Digest> = back.images.iter().map(|image| &image.digest).collect();
+        let verified = progress.run(&client, VerifyArchive::new(pulled.as_path())).await?;
+        let is_same = digests == [&one.digest] && verified.is_whole();
+        say(format_args!("  {} {}\n", one.digest, if is_same { "the same" } else { "NOT the same" }))?;
+        same &= is_same;
+    }
+    if !same {
+        return Err(Trouble::Other("what came back is not what was pushed: this is a bug".to_owned()));
+    }
+
     for one in &first.references {
-        let (repository, reference) = (one.repository.name().as_str(), one.reference.to_string());
-        let held = server.registry(|registry| registry.manifest(repository, &reference));
-        let (manifest, media_type) =
-            held.ok_or_else(|| Trouble::Other(format!("{} is not there: this is a bug", one.to_reference())))?;
-        say(format_args!("  {}\n    {} ({media_type}, {} bytes)\n", one.to_reference(), one.digest, manifest.len()))?;
+        let reference = one.to_reference();
+        step(&format!("tug delete {}@{}", reference.repository(), one.digest), "and gone")?;
+        let by_digest = Reference::new(reference.repository().clone()).with_digest(one.digest.clone());
+        match progress.run(&client, DeleteManifest::new(&by_digest)).await {
+            // Two tags of one image: it went with the first.
+            Err(Trouble::Operation(why)) if why.status().is_some_and(|status| status.as_u16() == 404) => {
+                say(format_args!("  {} (it was there under another tag)\n", one.digest))?;
+            }
+            deleted => say(format_args!("  {}\n", deleted?.to_reference()))?,
+        }
     }
     Ok(())
 }

@@ -2,14 +2,18 @@
 
 mod archive;
 mod args;
+mod blob;
+mod change;
 mod copy;
 mod demo;
 mod image;
 mod inspect;
+mod lists;
 mod output;
 mod progress;
 mod pull;
 mod push;
+mod referrers;
 mod registry;
 mod serve;
 mod setup;
@@ -69,11 +73,17 @@ fn run(tug: Tug) -> Result<(), Trouble> {
             Verb::Push(what) => push::push(what, voice).await,
             Verb::Pull(what) => pull::pull(what, voice).await,
             Verb::Copy(what) => copy::copy(what, voice).await,
+            Verb::Tags(what) => lists::tags(what, voice).await,
+            Verb::Catalog(what) => lists::catalog(what, voice).await,
+            Verb::Tag(what) => change::tag(what, voice).await,
+            Verb::Delete(what) => change::delete(what, voice).await,
             Verb::Ping(what) => registry::ping(what, voice).await,
             Verb::Digest(what) => inspect::digest(what, voice).await,
             Verb::Inspect(what) => inspect::inspect(what, voice).await,
             Verb::Manifest(what) => inspect::manifest(what, voice).await,
             Verb::Config(what) => inspect::config(what, voice).await,
+            Verb::Referrers(what) => referrers::referrers(what, voice).await,
+            Verb::Blob(what) => blob::blob(what, voice).await,
             Verb::Validate(what) => archive::validate(what, voice).await,
             Verb::Serve(what) => serve::serve(what).await,
             Verb::Demo(what) => demo::demo(what, voice).await,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use registry_tokio::Client;
+use registry_tokio::proto::flow::Deleted;
 use registry_tokio::proto::job::Meter;
 use registry_tokio::proto::spec::{Digest, Repository};
 use registry_tokio::proto::{BlobId, Event, Flow};
@@ -71,6 +72,17 @@ impl Progress {
 
     /// Runs a flow. Ctrl-C asks it to wind down; a second one ends the command on the spot.
     pub(crate) async fn run<F: Flow>(&self, client: &Client, flow: F) -> Result<F::Output, Trouble> {
+        self.run_showing(client, flow, |event| Ok(Some(event))).await
+    }
+
+    /// Runs a flow whose results come on the way: `show` prints those, and hands all other events back. When it can't, the flow
+    /// stops: nobody reads us any more.
+    pub(crate) async fn run_showing<F: Flow>(
+        &self,
+        client: &Client,
+        flow: F,
+        mut show: impl FnMut(Event) -> io::Result<Option<Event>>,
+    ) -> Result<F::Output, Trouble> {
         let screen = Arc::clone(&self.screen);
         let ticking = tokio::spawn(async move {
             let mut frames = tokio::time::interval(FRAME);
@@ -88,11 +100,31 @@ impl Progress {
                 std::process::exit(crate::INTERRUPTED.into());
             }
         });
-        let result = client.run_with(flow, |event| locked(&self.screen).tell(event)).await;
+        let (unread, mut stop) = tokio::sync::mpsc::channel(1);
+        let running = client.run_with(flow, |event| {
+            let told = match event {
+                Event::Listed { .. } | Event::Deleted { .. } => locked(&self.screen).aside(|| show(event)),
+                event => show(event),
+            };
+            match told {
+                Ok(Some(event)) => locked(&self.screen).tell(event),
+                Ok(None) => {}
+                // Once is enough.
+                Err(why) => _ = unread.try_send(why),
+            }
+        });
+        let result = tokio::select! {
+            Some(why) = stop.recv() => Err(Trouble::Output(why)),
+            // It may have ended with what could not be shown.
+            result = running => match stop.try_recv() {
+                Ok(why) => Err(Trouble::Output(why)),
+                Err(_) => result.map_err(Trouble::from),
+            },
+        };
         ticking.abort();
         interrupts.abort();
         locked(&self.screen).clear();
-        Ok(result?)
+        result
     }
 
     /// Says something to a person.
@@ -144,6 +176,14 @@ impl Screen {
         }
     }
 
+    /// Does something that may write to standard output, which may be the terminal that the bars are on.
+    fn aside<T>(&self, doing: impl FnOnce() -> T) -> T {
+        match &self.bars {
+            Some(bars) => bars.all.suspend(doing),
+            None => doing(),
+        }
+    }
+
     fn tell(&mut self, event: Event) {
         match event {
             Event::Queued { blob, .. } => self.total += blob.size,
@@ -172,6 +212,9 @@ impl Screen {
             }
             Event::ManifestExists { repository, reference, digest } => {
                 self.say(format_args!("{}: {repository} {reference} there already", short(&digest)));
+            }
+            Event::Deleted { repository, reference } => {
+                self.say(format_args!("{} deleted", Deleted { repository, reference }.to_reference()));
             }
             Event::Retrying { request, why, after } => {
                 self.say(format_args!("{request}: {why}; once more in {:.1} s", after.as_secs_f64()));
@@ -214,6 +257,10 @@ impl Screen {
     }
 
     fn tick(&mut self) {
+        if self.total == 0 {
+            // Nothing to move is no bar to show: it would be in the way of a list on standard output.
+            return;
+        }
         let moved = self.moved();
         if let Some(bars) = &self.bars {
             bars.total.set_length(self.total);

@@ -48,7 +48,7 @@ fn registry(what: &Push) -> Result<Option<Registry>, Trouble> {
 }
 
 /// `DIGEST` for one reference, a line `DIGEST REF` each for several.
-fn references_text(references: &[PushedReference]) -> String {
+pub(crate) fn references_text(references: &[PushedReference]) -> String {
     match references {
         [only] => format!("{}\n", only.digest),
         several => several.iter().fold(String::new(), |mut text, one| {
@@ -58,7 +58,7 @@ fn references_text(references: &[PushedReference]) -> String {
     }
 }
 
-fn references_json(references: &[PushedReference]) -> Value {
+pub(crate) fn references_json(references: &[PushedReference]) -> Value {
     references
         .iter()
         .map(|one| json!({ "reference": one.to_reference().to_string(), "digest": one.digest.to_string() }))

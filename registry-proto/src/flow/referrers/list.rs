@@ -1,37 +1,36 @@
-//! What is said about a manifest: signatures, attestations, bills of materials.
+//! What is said about a manifest.
 //!
 //! ```text
-//!   New ─▶ Resolving, if only a tag is known ─▶ Asking ─┬─ a page ──▶ Asking the next, or Settled at the end
-//!                                                       └─ no such endpoint ─▶ Reading the fallback tag ─▶ Settled
+//!   New ─▶ Resolving, if only a tag is known ─┬─▶ Asking ─┬─ a page ──▶ Asking the next, or Settled at the end
+//!                                             │           └─ no list ─┐
+//!                                             └─ there was none before┴▶ Reading the tag for that case ─▶ Settled
 //! ```
 
 use std::collections::{BTreeSet, VecDeque};
 
 use http::StatusCode;
 
-use crate::endpoint::referrers::{self, Referrers};
+use crate::endpoint::referrers::{self, Listed};
 use crate::endpoint::{Reply, manifest};
 use crate::error::Error;
 use crate::event::Event;
-use crate::flow::delete::{Resolve, Resolved};
 use crate::flow::walk::Walk;
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, Resolve, Step, ready, unreachable_loss};
 use crate::job::Completion;
-use crate::spec::{Descriptor, Digest, MediaType, Origin, Reference, Repository, TagOrDigest};
+use crate::spec::{Descriptor, Digest, MediaType, Origin, Reference, Repository, Tag, TagOrDigest};
 
 /// Lists the manifests that say something about another, their subject: `GET /v2/<name>/referrers/<digest>` (end-12), all
 /// pages; where the registry has no such endpoint, the index under the tag that the specification names for that case.
 ///
 /// Yields their descriptors, each once, in the registry's order. They are the registry's word: whoever relies on one fetches
-/// the manifest and looks whether its `subject` is the right one.
+/// the manifest and looks whether its [`subject`](crate::spec::Manifest::subject) is the right one.
 ///
 /// # Errors
-/// Those of a list ([`ListTags`](super::ListTags)), and [`Error::Registry`] when a tag leads to nothing. A subject that is
-/// not there is no error: it may still come.
+/// Those of a list ([`ListTags`](crate::flow::ListTags)), and [`Error::Registry`] when a tag leads to nothing. A digest that
+/// is not there is no error: what is said about it may be there before it is.
 #[derive(Debug)]
 pub struct ListReferrers {
-    repository: Repository,
-    reference: TagOrDigest,
+    subject: Reference,
     artifact_type: Option<MediaType>,
     seen: BTreeSet<Digest>,
     found: Vec<Descriptor>,
@@ -44,7 +43,7 @@ enum State {
     New,
     Resolving(Resolve),
     Asking(Exchange, Box<Asking>),
-    Reading(Exchange, TagOrDigest),
+    Reading(Exchange, Digest),
     Settled(Box<Result<(), Error>>),
     Over,
 }
@@ -60,8 +59,7 @@ impl ListReferrers {
     /// Of what this leads to: a digest, or a tag that is resolved first.
     pub fn new(subject: &Reference) -> Self {
         Self {
-            repository: subject.repository().clone(),
-            reference: subject.target(),
+            subject: subject.clone(),
             artifact_type: None,
             seen: BTreeSet::new(),
             found: Vec::new(),
@@ -77,49 +75,53 @@ impl ListReferrers {
         self
     }
 
+    fn repository(&self) -> &Repository {
+        self.subject.repository()
+    }
+
     fn origin(&self, cx: &Context<'_>) -> Result<Origin, Error> {
-        cx.origin(self.repository.registry())
+        cx.origin(self.repository().registry())
     }
 
     fn start(&self, cx: &Context<'_>) -> Result<State, Error> {
-        match &self.reference {
-            TagOrDigest::Digest(digest) => self.ask(cx, digest.clone()),
-            tag @ TagOrDigest::Tag(_) => {
-                Ok(State::Resolving(Resolve::new(self.repository.clone(), self.origin(cx)?, tag.clone())))
-            }
-        }
-    }
-
-    fn after_resolve(&self, cx: &Context<'_>, resolved: Resolved) -> Result<State, Error> {
-        match resolved {
-            Resolved::To(found) => self.ask(cx, found.digest),
-            Resolved::Missing(why) => Err(why),
+        match self.subject.digest() {
+            Some(digest) => self.ask(cx, digest.clone()),
+            None => Ok(State::Resolving(Resolve::new(self.subject.clone()))),
         }
     }
 
     fn ask(&self, cx: &Context<'_>, subject: Digest) -> Result<State, Error> {
-        let (origin, limits) = (self.origin(cx)?, cx.session.config().limits);
-        let kind = self.artifact_type.as_ref();
-        let ask = referrers::first(&origin, self.repository.name(), &subject, kind, &limits);
+        let (origin, name, limits) = (self.origin(cx)?, self.repository().name(), cx.session.config().limits);
+        if cx.session.referrers.are_listed(&origin, name) == Some(false) {
+            return self.fall_back(cx, subject);
+        }
+        let ask = referrers::first(&origin, name, &subject, self.artifact_type.as_ref(), &limits);
         let asking = Asking { subject, walk: Walk::from(ask.url.clone()), first: true };
-        Ok(State::Asking(Exchange::new(ask, self.repository.registry()), Box::new(asking)))
+        Ok(State::Asking(Exchange::new(ask, self.repository().registry()), Box::new(asking)))
     }
 
     /// What follows from a reply of the endpoint: the only place that decides it.
-    fn after_page(&mut self, cx: &Context<'_>, mut asking: Box<Asking>, reply: &Reply) -> Result<State, Error> {
+    fn after_page(&mut self, cx: &mut Context<'_>, mut asking: Box<Asking>, reply: &Reply) -> Result<State, Error> {
         let limits = cx.session.config().limits;
-        let page = match referrers::read(reply)? {
-            Referrers::Page(page) => page,
-            Referrers::Unsupported if asking.first => return self.fall_back(cx, &asking.subject),
-            Referrers::Nonsense if asking.first => {
-                let tag = referrers::fallback_tag(&asking.subject);
+        let listed = referrers::read(reply)?;
+        if asking.first
+            && let Some(known) = referrers::are_listed(reply, &listed)
+        {
+            let origin = self.origin(cx)?;
+            cx.session.referrers.remember(&origin, self.repository().name(), known);
+        }
+        let page = match listed {
+            Listed::Page(page) => page,
+            Listed::Not if asking.first => return self.fall_back(cx, asking.subject),
+            Listed::Nonsense if asking.first => {
+                let tag = Tag::of_referrers(&asking.subject);
                 self.notes.push_back(Event::Notice(format!(
                     "{}: the registry answered with something that is no list of referrers; looking at the tag {tag}",
                     reply.asked
                 )));
-                return self.fall_back(cx, &asking.subject);
+                return self.fall_back(cx, asking.subject);
             }
-            Referrers::Unsupported | Referrers::Nonsense => {
+            Listed::Not | Listed::Nonsense => {
                 return Err(reply.broken("a list of referrers goes on with something else"));
             }
         };
@@ -130,22 +132,21 @@ impl ListReferrers {
         }
         asking.first = false;
         let Some(next) = asking.walk.after(reply, entries, &limits)? else { return Ok(settled(Ok(()))) };
-        let ask = referrers::page(next, self.repository.name(), &limits);
-        Ok(State::Asking(Exchange::new(ask, self.repository.registry()), asking))
+        let ask = referrers::page(next, self.repository().name(), &limits);
+        Ok(State::Asking(Exchange::new(ask, self.repository().registry()), asking))
     }
 
-    fn fall_back(&self, cx: &Context<'_>, subject: &Digest) -> Result<State, Error> {
-        let tag = TagOrDigest::Tag(referrers::fallback_tag(subject));
+    fn fall_back(&self, cx: &Context<'_>, subject: Digest) -> Result<State, Error> {
+        let tag = TagOrDigest::Tag(Tag::of_referrers(&subject));
         let limits = cx.session.config().limits;
-        let ask = manifest::get(&self.origin(cx)?, self.repository.name(), &tag, &limits);
-        Ok(State::Reading(Exchange::new(ask, self.repository.registry()), tag))
+        let ask = manifest::get(&self.origin(cx)?, self.repository().name(), &tag, &limits);
+        Ok(State::Reading(Exchange::new(ask, self.repository().registry()), subject))
     }
 
-    fn after_fallback(&mut self, tag: &TagOrDigest, reply: &Reply) -> Result<State, Error> {
+    fn after_fallback(&mut self, subject: &Digest, reply: &Reply) -> Result<State, Error> {
         if reply.status != StatusCode::NOT_FOUND {
-            // Anything but an index is no list: GitLab takes the tag for the digest, and answers with the subject itself.
-            let list = manifest::read(reply, tag, None)?;
-            self.take(list.index().map(|index| index.manifests.clone()).unwrap_or_default());
+            let list = manifest::read(reply, &TagOrDigest::Tag(Tag::of_referrers(subject)), None)?;
+            self.take(referrers::listed_under_tag(&list, subject).unwrap_or_default().to_vec());
         }
         Ok(settled(Ok(())))
     }
@@ -182,14 +183,14 @@ impl Flow for ListReferrers {
             let next = match &mut self.state {
                 State::New => self.start(cx),
                 State::Resolving(resolve) => match ready!(resolve.poll(cx)) {
-                    Ok(resolved) => self.after_resolve(cx, resolved),
+                    Ok(found) => self.ask(cx, found.digest),
                     Err(why) => Err(why),
                 },
                 State::Asking(exchange, _) | State::Reading(exchange, _) => {
                     let answer = reply(ready!(exchange.poll(cx)));
                     match (std::mem::replace(&mut self.state, State::Over), answer) {
                         (State::Asking(_, asking), Ok(reply)) => self.after_page(cx, asking, &reply),
-                        (State::Reading(_, tag), Ok(reply)) => self.after_fallback(&tag, &reply),
+                        (State::Reading(_, subject), Ok(reply)) => self.after_fallback(&subject, &reply),
                         (_, Err(why)) => Err(why),
                         _ => unreachable!("the state was just matched"),
                     }

@@ -1,4 +1,4 @@
-//! One file of a folder: a blob, or a document that is here already.
+//! A file that is whole and right as soon as it has its name: a blob, or a document that is here already.
 //!
 //! ```text
 //!   blob       Checking what has its name ─┬─ right ──────────────────────────────────────────────────────▶ the end (kept)
@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::partial;
 use crate::digester::Digester;
 use crate::error::Error;
 use crate::event::{BlobId, Event};
@@ -23,7 +22,7 @@ use crate::spec::{Descriptor, Repository};
 
 /// Brings a file to its place in a folder, unless it is there. Yields how many bytes of it had not to be fetched.
 #[derive(Debug)]
-pub(super) struct File {
+pub(crate) struct File {
     path: Arc<Path>,
     what: What,
     note: Option<Event>,
@@ -54,11 +53,11 @@ enum State {
 }
 
 impl File {
-    pub(super) const fn blob(path: Arc<Path>, repository: Repository, blob: Descriptor) -> Self {
+    pub(crate) const fn blob(path: Arc<Path>, repository: Repository, blob: Descriptor) -> Self {
         Self { path, what: What::Blob(repository, blob), note: None, left: 0, state: State::New }
     }
 
-    pub(super) const fn document(path: Arc<Path>, content: Bytes) -> Self {
+    pub(crate) const fn document(path: Arc<Path>, content: Bytes) -> Self {
         Self { path, what: What::Document(content), note: None, left: 0, state: State::New }
     }
 
@@ -123,6 +122,13 @@ impl File {
         let ticket = cx.ticket();
         (State::Laying(ticket.id()), LocalJob::lay(ticket, blueprint))
     }
+}
+
+/// The name of what is not whole yet.
+pub(crate) fn partial(path: &Path) -> Arc<Path> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    Path::new(&name).into()
 }
 
 fn settled(result: Result<u64, Error>) -> State {

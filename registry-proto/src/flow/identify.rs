@@ -1,4 +1,4 @@
-//! What a tag leads to, for good.
+//! Under which digest a registry keeps what a reference leads to.
 
 use http::StatusCode;
 
@@ -8,9 +8,13 @@ use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss
 use crate::job::Completion;
 use crate::spec::{Digest, Kind, ManifestContent, Origin, Repository, TagOrDigest};
 
-/// Finds the digest under which a registry keeps a manifest: one `GET`, since only bytes prove a digest.
+/// Finds the digest under which a registry keeps a manifest, and what the manifest names: one `GET`.
+///
+/// [`Resolve`](super::Resolve) asks by `HEAD` and takes the registry's word, which is enough for who fetches by that digest
+/// afterwards, since wrong bytes are then found out. Who deletes by it finds out nothing: only bytes prove a digest. And a
+/// manifest that is damaged, or of a form that nobody knows, is no error here: it is there, and can be deleted.
 #[derive(Debug)]
-pub(crate) struct Resolve {
+pub(crate) struct Identify {
     repository: Repository,
     origin: Origin,
     reference: TagOrDigest,
@@ -18,16 +22,16 @@ pub(crate) struct Resolve {
     cancelled: bool,
 }
 
-/// What a reference leads to.
+/// What was found.
 #[derive(Debug)]
-pub(crate) enum Resolved {
-    /// To this.
-    To(Found),
-    /// To nothing; the registry's words.
+pub(crate) enum Identified {
+    /// As this.
+    As(Found),
+    /// It leads to nothing; the registry's words.
     Missing(Error),
 }
 
-/// A manifest that a registry has, as far as deleting it is concerned.
+/// A manifest that a registry has.
 #[derive(Debug)]
 pub(crate) struct Found {
     /// Under which digest.
@@ -36,21 +40,23 @@ pub(crate) struct Found {
     pub(crate) proven: bool,
     /// Manifests that it names, if it is an index.
     pub(crate) children: Vec<Digest>,
+    /// What it says something about.
+    pub(crate) subject: Option<Digest>,
 }
 
-impl Resolve {
+impl Identify {
     pub(crate) const fn new(repository: Repository, origin: Origin, reference: TagOrDigest) -> Self {
         Self { repository, origin, reference, asking: None, cancelled: false }
     }
 
-    fn resolved(&self, reply: &Reply) -> Result<Resolved, Error> {
+    fn identified(&self, reply: &Reply) -> Result<Identified, Error> {
         let manifest = match (manifest::read(reply, &self.reference, None), &self.reference) {
             (Ok(manifest), _) => manifest,
-            (Err(why), _) if reply.status == StatusCode::NOT_FOUND => return Ok(Resolved::Missing(why)),
+            (Err(why), _) if reply.status == StatusCode::NOT_FOUND => return Ok(Identified::Missing(why)),
             // Damaged, or of no known form; but there, and it was named by its digest.
             (Err(Error::Protocol { .. } | Error::Integrity { .. }), TagOrDigest::Digest(digest)) => {
                 let (digest, children) = (digest.clone(), Vec::new());
-                return Ok(Resolved::To(Found { digest, proven: false, children }));
+                return Ok(Identified::As(Found { digest, proven: false, children, subject: None }));
             }
             (Err(why), _) => return Err(why),
         };
@@ -73,14 +79,15 @@ impl Resolve {
             .filter(|child| matches!(child.media_type.kind(), Kind::Manifest | Kind::Index | Kind::Schema1))
             .map(|child| child.digest.clone())
             .collect();
-        Ok(Resolved::To(Found { digest, proven, children }))
+        let subject = manifest.subject().map(|subject| subject.digest.clone());
+        Ok(Identified::As(Found { digest, proven, children, subject }))
     }
 }
 
-impl Flow for Resolve {
-    type Output = Resolved;
+impl Flow for Identify {
+    type Output = Identified;
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Resolved> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Identified> {
         if self.cancelled && self.asking.is_none() {
             return Step::Done(Err(Error::Cancelled));
         }
@@ -91,7 +98,7 @@ impl Flow for Resolve {
         });
         let answer = ready!(exchange.poll(cx));
         Step::Done(match answer {
-            Ok(Answer::Reply(reply)) => self.resolved(&reply),
+            Ok(Answer::Reply(reply)) => self.identified(&reply),
             Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
             Err(why) => Err(why),
         })

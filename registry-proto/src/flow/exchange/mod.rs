@@ -1,0 +1,491 @@
+//! The leaf: one request, authorised, paced, redirected and retried.
+//!
+//! ```text
+//!                        ┌────────────── pause over ◀─────────────┐
+//!                        ▼                                        │
+//!   new ─▶ Ready ─ place, token ─▶ Sent ─┬─ 401 ──▶ (challenge) ──┤ token refused or wanted
+//!            │ ▲                         ├─ 3xx ──▶ (next hop) ───┤
+//!    no token│ │token                    ├─ 429, 5xx, cut ─▶ Pause┘ while there are tries
+//!            ▼ │                         └─ anything else ─▶ Over: the owner's business
+//!          Fetching ─ 429, 5xx, cut ─▶ Pause
+//! ```
+//!
+//! What it shows and what a challenge leads to is decided in [`authorise`], where a redirect may lead in [`route`].
+
+mod authorise;
+mod route;
+
+use std::collections::VecDeque;
+
+use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, USER_AGENT, WARNING};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use authorise::{Authorisation, Fetch, Fetched, Next, Shown, denied};
+use route::Route;
+
+use crate::digester::Digester;
+use crate::endpoint::{Ask, Replay, Reply, ping::challenges};
+use crate::error::{Asked, DeniedBecause, Error};
+use crate::event::Event;
+use crate::flow::{Context, Flow, Step};
+use crate::job::{Completion, Failure, FailureKind, Job, JobId, Outcome, Payload, Plan, Timeouts};
+use crate::session::NotYet;
+use crate::spec::{ApiError, Origin, Registry, parse_warnings, retry_after};
+use crate::time::Time;
+
+/// How often one request sets out again because the place that a redirect led to refused it.
+const DETOURS: u32 = 2;
+
+/// How many bytes of warnings a reply may have, by the specification.
+const WARNING_BYTES: usize = 4096;
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// With a reply; what it means is the owner's business.
+    Reply(Reply),
+    /// Without one, in a way that only the owner can judge ([`Replay::OwnerAsksFirst`], [`Replay::OwnerGoesOn`],
+    /// [`Replay::Never`]).
+    Lost(Lost),
+}
+
+/// A request of which nobody knows what became of it.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) asked: Asked,
+    pub(crate) why: Failure,
+    /// The digester of the body that went out of a file or into one, as far as it came.
+    pub(crate) moved: Option<Digester>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    ask: Ask,
+    route: Box<Route>,
+    // In a box, so that flows with several exchanges among their states stay small.
+    authorisation: Box<Authorisation>,
+    tries: u32,
+    /// How often the place that a redirect led to refused.
+    detours: u32,
+    started: Option<Time>,
+    /// When the request under way was sent.
+    asked_at: Time,
+    notes: VecDeque<Event>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Ready,
+    Pause(Time),
+    Fetching { job: JobId, fetch: Box<Fetch> },
+    Sent { job: JobId, with: Shown },
+    Cancelling { running: Option<JobId> },
+    Settled(Box<Result<Answer, Error>>),
+    Over,
+}
+
+impl Exchange {
+    pub(crate) fn new(ask: Ask, registry: &Registry) -> Self {
+        Self {
+            route: Box::new(Route::new(&ask.url)),
+            authorisation: Box::new(Authorisation::new(&ask.scopes, registry)),
+            ask,
+            tries: 0,
+            detours: 0,
+            started: None,
+            asked_at: Time::ZERO,
+            notes: VecDeque::new(),
+            state: State::Ready,
+        }
+    }
+
+    fn asked(&self) -> Asked {
+        Asked::new(&self.ask.method, self.route.url())
+    }
+
+    /// What became of the request under way, for logs, and what the registry wants people to know.
+    fn tell(&mut self, cx: &mut Context<'_>, outcome: &Outcome) {
+        let request = match &self.state {
+            State::Fetching { fetch, .. } => fetch.ask.asked(),
+            _ => self.asked(),
+        };
+        let reply = match outcome {
+            Outcome::Replied { head, .. } => Ok(head.status),
+            Outcome::Failed { why, .. } => Err(why.clone()),
+            _ => unreachable!("tickets are typed: an exchange gets a reply"),
+        };
+        self.notes.push_back(Event::Asked { request, reply, took: cx.now.since(self.asked_at) });
+        if let (State::Sent { .. }, Outcome::Replied { head, .. }) = (&self.state, outcome)
+            && !self.route.is_away()
+        {
+            self.warn(cx, &head.headers);
+        }
+    }
+
+    /// The registry's own warnings. Storage that it redirects to has nothing to say to its users.
+    fn warn(&mut self, cx: &mut Context<'_>, headers: &HeaderMap) {
+        let mut room = WARNING_BYTES;
+        for field in headers.get_all(WARNING) {
+            let Some(left) = room.checked_sub(field.len()) else { return };
+            room = left;
+            for text in parse_warnings(&String::from_utf8_lossy(field.as_bytes())) {
+                self.notes.extend(cx.session.warned.tell(self.route.home(), text).map(Event::Notice));
+            }
+        }
+    }
+
+    fn since(&self) -> Time {
+        self.started.unwrap_or_default()
+    }
+
+    /// Sends the request, or what has to come first.
+    fn go(&mut self, cx: &mut Context<'_>) -> Step<Answer> {
+        self.started.get_or_insert(cx.now);
+        let target = self.route.target().clone();
+        if let Err(until) = admitted(cx, &target) {
+            return Step::Wait(until);
+        }
+        match self.authorisation(cx) {
+            Ok(Next::Show(with, header)) => {
+                let mut request = http::Request::new(self.ask.payload.clone());
+                *request.method_mut() = self.ask.method.clone();
+                *request.uri_mut() = self.route.url().clone();
+                *request.headers_mut() = self.ask.headers.clone();
+                if let Some(header) = header {
+                    request.headers_mut().insert(AUTHORIZATION, header);
+                }
+                let (job, step) = self.send(cx, &target, request, self.ask.plan.clone());
+                self.state = State::Sent { job, with };
+                step
+            }
+            Ok(Next::Fetch(fetch)) => self.fetch(cx, fetch),
+            Ok(Next::Wait(until)) => Step::Wait(Some(until)),
+            Err(error) => {
+                self.state = State::Over;
+                Step::Done(Err(error))
+            }
+        }
+    }
+
+    fn authorisation(&self, cx: &mut Context<'_>) -> Result<Next, Error> {
+        if !self.ask.authenticate && self.ask.method != Method::DELETE {
+            return Ok(Next::Show(Shown::Nothing, None));
+        }
+        let lasting = matches!(self.ask.method, Method::PUT | Method::PATCH) || !self.ask.payload.is_empty();
+        let next = self.authorisation.next(cx, &self.route, self.since(), lasting)?;
+        Ok(match next {
+            // Somebody who only tidies up doesn't start a conversation with the token server.
+            Next::Fetch(_) if !self.ask.authenticate => Next::Show(Shown::Nothing, None),
+            next => next,
+        })
+    }
+
+    /// Asks the token server, on behalf of everybody who wants the same.
+    fn fetch(&mut self, cx: &mut Context<'_>, fetch: Box<Fetch>) -> Step<Answer> {
+        let server = Origin::of(&fetch.ask.url).expect("the realm was found to be a URL");
+        // It has places of its own, or the registry's if that is where it is. Nobody holds one of them while waiting for
+        // another, so that they can't wait for each other.
+        if let Err(until) = admitted(cx, &server) {
+            return Step::Wait(until);
+        }
+        let mut request = http::Request::new(fetch.ask.payload.clone());
+        *request.method_mut() = fetch.ask.method.clone();
+        *request.uri_mut() = fetch.ask.url.clone();
+        *request.headers_mut() = fetch.ask.headers.clone();
+        let (job, step) = self.send(cx, &server, request, fetch.ask.plan.clone());
+        let timeouts = timeouts(cx);
+        cx.session.tokens.lease(&fetch.key, job, cx.now + timeouts.connect + timeouts.head);
+        self.authorisation.let_go();
+        self.state = State::Fetching { job, fetch };
+        step
+    }
+
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &Origin,
+        mut request: http::Request<Payload>,
+        plan: Plan,
+    ) -> (JobId, Step<Answer>) {
+        if let Ok(agent) = HeaderValue::try_from(&cx.session.config().user_agent) {
+            request.headers_mut().insert(USER_AGENT, agent);
+        }
+        let ticket = cx.ticket();
+        let job = ticket.id();
+        cx.session.pace.occupy(to, job);
+        self.asked_at = cx.now;
+        (job, Step::Run(Job::Exchange(ticket, request, plan, timeouts(cx))))
+    }
+
+    // ── transitions ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// A token server's answer, or none.
+    fn fetched(&mut self, cx: &mut Context<'_>, job: JobId, fetch: &Fetch, outcome: Outcome) -> State {
+        let asked = fetch.ask.asked();
+        let (why, until) = match outcome {
+            Outcome::Replied { head, body, .. } => {
+                let head = *head;
+                let (status, headers, url) = (head.status, head.headers, fetch.ask.url.clone());
+                let body = body.into_parts().0;
+                let reply = Reply { asked: asked.clone(), url, status, headers, body, moved: None };
+                match self.authorisation.after_fetch(cx, fetch, &reply) {
+                    Fetched::Token(token) => {
+                        cx.session.tokens.fetched(&fetch.key, token, cx.now);
+                        cx.session.moved();
+                        return State::Ready;
+                    }
+                    Fetched::Otherwise => {
+                        self.authorisation.hold(job);
+                        return State::Ready;
+                    }
+                    Fetched::Denied(error) => return no_token(cx, fetch, error),
+                    Fetched::Later(_) if self.tries >= cx.session.config().retries => {
+                        return no_token(cx, fetch, reply.refusal(Some("it was tried again and again")));
+                    }
+                    Fetched::Later(why) => (why, respect_retry_after(cx, &reply)),
+                }
+            }
+            Outcome::Failed { why, .. } if why.is_transient() && self.tries < cx.session.config().retries => {
+                (why.to_string(), None)
+            }
+            Outcome::Failed { why, .. } if why.kind() == FailureKind::TooLarge => {
+                let error = Error::Protocol { asked, what: format!("the token server's answer can't be used: {why}") };
+                return no_token(cx, fetch, error);
+            }
+            Outcome::Failed { why, .. } => {
+                return no_token(cx, fetch, Error::Transport { asked, last: why, tries: self.tries + 1 });
+            }
+            _ => unreachable!("tickets are typed: an exchange gets a reply"),
+        };
+        let pause = self.pause(cx, &asked, &why, until);
+        // The others wait on: each of them trying as often as this one would be a storm.
+        if let State::Pause(until) = pause {
+            cx.session.tokens.lease(&fetch.key, job, until + timeouts(cx).connect);
+            self.authorisation.hold(job);
+        }
+        pause
+    }
+
+    /// A reply to the request itself.
+    fn replied(&mut self, cx: &mut Context<'_>, with: Shown, reply: Reply) -> State {
+        let status = reply.status;
+        if self.ask.authenticate {
+            if status == StatusCode::UNAUTHORIZED {
+                let since = self.since();
+                return match self.authorisation.after_challenge(cx, &self.route, since, with, &reply) {
+                    Ok(()) => State::Ready,
+                    Err(error) => State::Settled(Box::new(Err(*error))),
+                };
+            }
+            let is_head = self.ask.method == Method::HEAD;
+            if self.authorisation.after_stale_token(cx, self.since(), &with, &reply, is_head) {
+                return State::Ready;
+            }
+        }
+        if let (301 | 302 | 303 | 307 | 308, Some(location)) = (status.as_u16(), reply.headers.get(LOCATION)) {
+            let location = location.to_str().unwrap_or_default().to_owned();
+            let most = cx.session.config().limits.redirects;
+            return match self.route.follow(&self.ask.method, most, &reply, &location) {
+                Ok(()) => State::Ready,
+                Err(error) => State::Settled(Box::new(Err(error))),
+            };
+        }
+        // Storage says so when its signed URL has expired: the registry knows the way to a new one (C32).
+        if status == StatusCode::FORBIDDEN && self.route.is_away() && self.ask.method == Method::GET {
+            self.detours += 1;
+            if self.detours <= DETOURS && self.may_go_again() {
+                self.restart();
+                return State::Ready;
+            }
+        }
+        if status == StatusCode::FORBIDDEN
+            && self.ask.replay != Replay::Never
+            && self.ask.method != Method::HEAD
+            && !self.keeps_forbidden()
+        {
+            let scopes = self.authorisation.scopes();
+            let error = denied(&reply, scopes, challenges(&reply), DeniedBecause::NotAllowed);
+            return State::Settled(Box::new(Err(error)));
+        }
+        if is_transient(status) {
+            let again = self.may_go_again() && self.tries < cx.session.config().retries;
+            let why = describe(status, &reply.errors());
+            // If not, the owner will ask again in its own way: not before the registry allows it.
+            let until = respect_retry_after(cx, &reply);
+            if again {
+                self.restart();
+                return self.pause(cx, &reply.asked, &why, until);
+            }
+        }
+        State::Settled(Box::new(Ok(Answer::Reply(reply))))
+    }
+
+    /// 403 to a manifest `PUT` may mean an immutable tag that is already right (Docker Hub), and 403 to a mount that the
+    /// source can't be read: their owners look closer.
+    fn keeps_forbidden(&self) -> bool {
+        self.ask.method == Method::PUT && self.ask.url.path().contains("/manifests/")
+            || self.ask.method == Method::POST && self.ask.url.query().is_some_and(|query| query.starts_with("mount="))
+    }
+
+    /// Whether a request that was answered may be sent again as it is.
+    const fn may_go_again(&self) -> bool {
+        matches!(self.ask.replay, Replay::Anytime | Replay::OwnerGoesOn)
+    }
+
+    fn failed(&mut self, cx: &mut Context<'_>, why: Failure, moved: Option<Digester>) -> State {
+        let asked = self.asked();
+        if why.is_local() {
+            return State::Settled(Box::new(Err(Error::Local(why))));
+        }
+        let may_repeat = match self.ask.replay {
+            Replay::Anytime => why.is_transient(),
+            Replay::OwnerAsksFirst => why.sent_nothing(),
+            Replay::OwnerGoesOn | Replay::Never => false,
+        };
+        if may_repeat && self.tries < cx.session.config().retries {
+            self.restart();
+            return self.pause(cx, &asked, &why.to_string(), None);
+        }
+        let is_owners = match self.ask.replay {
+            Replay::Anytime => false,
+            Replay::OwnerGoesOn => true,
+            Replay::OwnerAsksFirst | Replay::Never => !why.sent_nothing(),
+        };
+        if !is_owners || !why.is_transient() {
+            let error = Error::Transport { asked, last: why, tries: self.tries + 1 };
+            return State::Settled(Box::new(Err(error)));
+        }
+        State::Settled(Box::new(Ok(Answer::Lost(Lost { asked, why, moved }))))
+    }
+
+    /// From the start: a redirect's target may have expired.
+    fn restart(&mut self) {
+        self.route.restart();
+        self.authorisation.restart();
+    }
+
+    fn pause(&mut self, cx: &mut Context<'_>, asked: &Asked, why: &str, until: Option<Time>) -> State {
+        self.tries += 1;
+        let until = until.unwrap_or_else(|| cx.now + cx.backoff(self.tries));
+        let after = until.since(cx.now);
+        self.notes.push_back(Event::Retrying { request: asked.to_string(), why: why.to_owned(), after });
+        State::Pause(until)
+    }
+}
+
+impl Flow for Exchange {
+    type Output = Answer;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Answer> {
+        if let Some(note) = self.notes.pop_front() {
+            return Step::Note(note);
+        }
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Ready => {
+                self.state = State::Ready;
+                self.go(cx)
+            }
+            State::Pause(until) if until <= cx.now => {
+                self.state = State::Ready;
+                self.go(cx)
+            }
+            State::Settled(result) => Step::Done(*result),
+            State::Cancelling { running } => {
+                for holder in running.into_iter().chain(self.authorisation.let_go()) {
+                    cx.session.tokens.abandon(holder);
+                    cx.session.pace.release(holder);
+                }
+                // Whoever waited for the place or the token can have it.
+                cx.session.moved();
+                match running {
+                    Some(job) => {
+                        self.state = State::Settled(Box::new(Err(Error::Cancelled)));
+                        Step::Abort(job)
+                    }
+                    None => Step::Done(Err(Error::Cancelled)),
+                }
+            }
+            State::Over => panic!("polled after it was done"),
+            waiting => {
+                let until = if let State::Pause(until) = &waiting { Some(*until) } else { None };
+                self.state = waiting;
+                Step::Wait(until)
+            }
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &self.state {
+            State::Fetching { job, .. } | State::Sent { job, .. } if *job == done.id => {}
+            _ => return Err(done),
+        }
+        if cx.session.pace.release(done.id) {
+            cx.session.moved();
+        }
+        self.tell(cx, &done.outcome);
+        self.state = match std::mem::replace(&mut self.state, State::Over) {
+            State::Fetching { job, fetch } => self.fetched(cx, job, &fetch, done.outcome),
+            State::Sent { with, .. } => match done.outcome {
+                Outcome::Replied { head, body, sent } => {
+                    let head = *head;
+                    let (asked, url) = (self.asked(), self.route.url().clone());
+                    let (body, filed) = body.into_parts();
+                    let (status, headers, moved) = (head.status, head.headers, sent.or(filed));
+                    self.replied(cx, with, Reply { asked, url, status, headers, body, moved })
+                }
+                Outcome::Failed { why, moved } => self.failed(cx, why, moved),
+                _ => unreachable!("tickets are typed: an exchange gets a reply"),
+            },
+            other => other,
+        };
+        Ok(())
+    }
+
+    fn cancel(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Over) {
+            State::Fetching { job, .. } | State::Sent { job, .. } => State::Cancelling { running: Some(job) },
+            State::Ready | State::Pause(_) => State::Cancelling { running: None },
+            other => other,
+        };
+    }
+}
+
+/// Whether a request may go there now; if not, when to look again.
+fn admitted(cx: &mut Context<'_>, to: &Origin) -> Result<(), Option<Time>> {
+    let places = cx.session.config().requests_per_registry.get();
+    cx.session.pace.admit(to, cx.now, places).map_err(|not_yet| match not_yet {
+        NotYet::Until(time) => Some(time),
+        NotYet::Full => None,
+    })
+}
+
+/// Nothing goes to whoever said so before the time it named.
+fn respect_retry_after(cx: &mut Context<'_>, reply: &Reply) -> Option<Time> {
+    let date = reply.header("date");
+    let told = retry_after(reply.header(RETRY_AFTER.as_str())?, date)?;
+    let until = cx.now + told.min(cx.session.config().retry_after_limit);
+    if let Some(origin) = Origin::of(&reply.url) {
+        cx.session.pace.pause(&origin, until);
+    }
+    Some(until)
+}
+
+/// What the token server refused to this request it refused to all that waited for its answer.
+fn no_token(cx: &mut Context<'_>, fetch: &Fetch, why: Error) -> State {
+    cx.session.tokens.refused(&fetch.key, &why, cx.now);
+    cx.session.moved();
+    State::Settled(Box::new(Err(why)))
+}
+
+fn timeouts(cx: &Context<'_>) -> Timeouts {
+    cx.session.config().timeouts
+}
+
+pub(super) fn is_transient(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504 | 507..=509 | 520..=599)
+}
+
+fn describe(status: StatusCode, errors: &[ApiError]) -> String {
+    errors.first().map_or_else(|| status.to_string(), |error| format!("{status}: {error}"))
+}

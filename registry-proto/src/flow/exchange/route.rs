@@ -1,0 +1,83 @@
+//! Where a request goes: to its registry, and from there where redirects lead.
+
+use http::{Method, Uri};
+
+use crate::endpoint::Reply;
+use crate::error::Error;
+use crate::spec::{Origin, resolve};
+
+/// The way of one request.
+#[derive(Debug)]
+pub(super) struct Route {
+    start: Uri,
+    /// Where credentials belong to: the origin of the request as its owner made it.
+    home: Origin,
+    url: Uri,
+    target: Origin,
+    /// A redirect left home: from here on no credentials of the registry's, even if it leads back.
+    away: bool,
+    /// Where the request has been since it set out.
+    behind: Vec<Uri>,
+}
+
+impl Route {
+    pub(super) fn new(start: &Uri) -> Self {
+        let home = Origin::of(start).expect("endpoints build absolute URLs");
+        Self { start: start.clone(), url: start.clone(), target: home.clone(), home, away: false, behind: Vec::new() }
+    }
+
+    pub(super) const fn url(&self) -> &Uri {
+        &self.url
+    }
+
+    /// The origin of the next request.
+    pub(super) const fn target(&self) -> &Origin {
+        &self.target
+    }
+
+    pub(super) const fn home(&self) -> &Origin {
+        &self.home
+    }
+
+    pub(super) const fn is_away(&self) -> bool {
+        self.away
+    }
+
+    /// From the start: what a redirect led to may have expired.
+    pub(super) fn restart(&mut self) {
+        self.url = self.start.clone();
+        self.target = self.home.clone();
+        self.away = false;
+        self.behind.clear();
+    }
+
+    /// Follows a redirect. No runtime does that: whether a request may go where a reply says is decided here.
+    pub(super) fn follow(&mut self, method: &Method, most: u32, reply: &Reply, location: &str) -> Result<(), Error> {
+        if self.behind.len() >= most as usize {
+            return Err(reply.broken("it redirects again and again"));
+        }
+        let url = resolve(&self.url, location)
+            .map_err(|why| reply.broken(format!("its redirect can't be followed: {why}")))?;
+        let Some(to) = Origin::of(&url) else { return Err(reply.broken("its redirect can't be followed")) };
+        let from = &self.target;
+        if from.is_https() && !to.is_https() {
+            return Err(reply.broken(format!("it redirects from https to {to}, which would give up encryption")));
+        }
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        // Following a 301 with another method turns uploads into nonsense; a front end that only adds the `s` means no harm.
+        let only_adds_tls = from.host() == to.host() && to.is_https();
+        if !reads && !only_adds_tls && !matches!(reply.status.as_u16(), 307 | 308) {
+            return Err(reply.broken(format!("it redirects a {method} to {to}")));
+        }
+        if !reads && !only_adds_tls && to != *from {
+            return Err(reply.broken(format!("it redirects a {method} to another origin, {to}")));
+        }
+        self.behind.push(std::mem::replace(&mut self.url, url));
+        if self.behind.contains(&self.url) {
+            return Err(reply.broken("its redirects lead in a circle"));
+        }
+        self.away |= to != self.home;
+        self.target = to;
+        Ok(())
+    }
+}

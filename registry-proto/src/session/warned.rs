@@ -1,0 +1,48 @@
+//! What registries have warned of.
+
+use std::collections::BTreeSet;
+
+use crate::spec::Origin;
+
+/// How many warnings are told. One that counts seconds is another with each reply.
+const MOST: usize = 50;
+
+/// Warnings that the user has seen: each text once per registry, however many replies carry it (C92).
+#[derive(Debug, Default)]
+pub(crate) struct Warned(BTreeSet<(Origin, String)>);
+
+impl Warned {
+    /// What to tell the user of a warning, if anything.
+    pub(crate) fn tell(&mut self, origin: &Origin, text: String) -> Option<String> {
+        let told = self.0.len();
+        let warning = (origin.clone(), text);
+        if told > MOST || self.0.contains(&warning) {
+            return None;
+        }
+        let what = if told < MOST {
+            format!("{origin} warns: {}", warning.1)
+        } else {
+            format!("{origin} warns of more and more: further warnings are not shown")
+        };
+        self.0.insert(warning);
+        Some(what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_once_and_not_too_many() {
+        let (one, other) = (Origin::new(true, "one.example").unwrap(), Origin::new(true, "other.example").unwrap());
+        let mut warned = Warned::default();
+        assert_eq!(warned.tell(&one, "a".into()).unwrap(), "https://one.example warns: a");
+        assert_eq!(warned.tell(&one, "a".into()), None);
+        assert!(warned.tell(&other, "a".into()).is_some(), "another registry's");
+        let told = (0..1000).filter_map(|n| warned.tell(&one, format!("expires in {n} s"))).collect::<Vec<_>>();
+        assert_eq!(told.len(), MOST - 2 + 1);
+        assert!(told.last().unwrap().contains("further warnings are not shown"));
+        assert_eq!(warned.0.len(), MOST + 1, "nor are they kept");
+    }
+}
