@@ -11,7 +11,7 @@ use registry_proto::testing::registry::{Auth, Mount, Profile, Registry};
 use registry_proto::testing::simulation::{Faults, Ran, Simulation};
 use registry_proto::{Config, Credential, Error, Session, UploadPolicy};
 
-use crate::scenario::{Dice, check_holdings, check_progress};
+use crate::scenario::{Dice, check_holdings, check_progress, check_width};
 
 /// The source's host; a destination at another has a registry of its own.
 pub const HERE: &str = "localhost:5000";
@@ -141,7 +141,7 @@ impl CopyScenario {
         }
         check_progress(&ran.events);
         // For each blob one request that sends and one that fetches.
-        assert!(ran.most_at_once <= 2 * self.config.transfers.get(), "{} jobs at once", ran.most_at_once);
+        check_width(ran, &self.config, 2);
         assert!(ran.took.as_secs() < 8 * 3600, "it took {:?}", ran.took);
     }
 }

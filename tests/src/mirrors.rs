@@ -42,6 +42,7 @@ impl MirrorScenario {
         let mut dice = Dice::new(seed);
         let mut config = Config::default();
         config.transfers = NonZeroUsize::new(1 + dice.below(6) as usize).unwrap();
+        config.requests_per_registry = NonZeroUsize::new(1 + dice.below(30) as usize).unwrap();
         config.retries = 12;
         config.piece = NonZeroU64::new(128 + dice.below(4000)).unwrap();
         config.limits.chunk_min = 16;
@@ -144,6 +145,10 @@ impl MirrorScenario {
             check_holdings_but(world.registry_of(host), &self.odd);
         }
         check_progress(&ran.events);
+        let (most, limit) = (ran.most_sending, self.config.transfers.get());
+        assert!(most <= limit, "{most} blobs sent at once, {limit} allowed");
+        let (most, limit) = (ran.most_requests, self.config.requests_per_registry.get());
+        assert!(most <= limit, "{most} requests under way, {limit} allowed");
         let copied = match &ran.result {
             Ok(copied) => copied,
             Err(why) => {

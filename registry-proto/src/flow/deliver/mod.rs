@@ -24,6 +24,7 @@ pub use delivered::{PushedReference, Totals};
 pub(crate) use plan::{Errand, Target, errands};
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 
 use crate::error::Error;
 use crate::event::{BlobId, Event};
@@ -32,6 +33,9 @@ use crate::flow::upload::Load;
 use crate::flow::{Brought, Context, Fleet, Flow, HasManifest, PutOutcome, Putting, Step, Upload, Uploaded, ready};
 use crate::job::Completion;
 use crate::spec::{Digest, Manifest, Origin, RepositoryName, TagOrDigest};
+
+/// How many blobs are asked to be mounted at a time: that moves nothing, and each takes a trip to the registry and back.
+const MOUNTS: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not 0");
 
 /// Where the blobs of a delivery come from.
 pub(crate) trait Supply {
@@ -130,13 +134,12 @@ impl<S: Supply> Deliver<S> {
         }
         let uploads = uploads(cx, &errands.first)?;
         self.mounts = errands.then;
-        Ok(State::Sending(Fleet::new(uploads, width(cx))))
+        Ok(State::Sending(uploads))
     }
 
     fn after_sending(&mut self, cx: &Context<'_>, sent: &[Uploaded]) -> Result<State, Error> {
         self.count(sent);
-        let mounts = uploads(cx, &std::mem::take(&mut self.mounts))?;
-        Ok(State::Mounting(Fleet::new(mounts, width(cx))))
+        Ok(State::Mounting(uploads(cx, &std::mem::take(&mut self.mounts))?))
     }
 
     fn after_mounting(&mut self, cx: &Context<'_>, mounted: &[Uploaded]) -> State {
@@ -344,7 +347,7 @@ impl<S> Deliver<S> {
     }
 }
 
-fn width(cx: &Context<'_>) -> std::num::NonZeroUsize {
+fn width(cx: &Context<'_>) -> NonZeroUsize {
     cx.session.config().transfers
 }
 
@@ -360,6 +363,14 @@ fn put(target: &Target, reference: TagOrDigest, manifest: Manifest) -> Putting {
     Putting::new(target.repository.clone(), target.origin.clone(), reference, manifest)
 }
 
-fn uploads(cx: &Context<'_>, errands: &[Errand]) -> Result<Vec<Upload>, Error> {
-    errands.iter().map(|errand| Upload::of(cx, &errand.repository, errand.blob.clone(), errand.from.clone())).collect()
+/// As many at a time as may move blobs. Where blobs can be mounted, more ask for that, of whom so many are let in whose blob has
+/// to be moved all the same.
+fn uploads(cx: &Context<'_>, errands: &[Errand]) -> Result<Fleet<Upload>, Error> {
+    let upload = |errand: &Errand| Upload::of(cx, &errand.repository, errand.blob.clone(), errand.from.clone());
+    if errands.iter().all(|errand| errand.from.is_none()) {
+        return Ok(Fleet::new(errands.iter().map(upload).collect::<Result<Vec<_>, _>>()?, width(cx)));
+    }
+    let uploads = errands.iter().map(|errand| Ok(upload(errand)?.outside())).collect::<Result<Vec<_>, Error>>()?;
+    let asking = width(cx).max(MOUNTS.min(cx.session.config().requests_per_registry));
+    Ok(Fleet::new(uploads, asking).gated(width(cx), Upload::waits_outside, Upload::let_in))
 }

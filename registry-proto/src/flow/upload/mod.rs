@@ -5,7 +5,7 @@
 //!   New ─▶ Checking ──────────▶ Settled ◀──────────────────────────┐
 //!             │ absent                                             │
 //!             └────────▶ Opening(POST, mounting if it can) ────────┤
-//!                          ▲          │ session                    │
+//!                          ▲          │ session (Outside: waits)   │
 //!           the session is │          ▼                            │ committed
 //!           lost: restart  │        next() ◀── CatchingUp(Hash)    │
 //!                          │          │  ▲ ◀─ Fetching(a piece)    │
@@ -73,6 +73,8 @@ pub struct Upload {
     /// What fetches the pieces, if the content is another registry's.
     source: Option<Box<Source>>,
     from: Option<RepositoryName>,
+    /// It asks whether the blob is there, or can be mounted, and waits to be let in before it moves a byte.
+    outside: bool,
     digester: Digester,
     meter: Meter,
     /// Where the session's next request goes: always the newest `Location`.
@@ -123,6 +125,8 @@ enum State {
         post: Exchange,
         mounting: bool,
     },
+    /// The blob is not there; nothing is moved before this is let in.
+    Outside,
     Sending {
         exchange: Exchange,
         part: Part,
@@ -203,6 +207,7 @@ impl Upload {
             content,
             source,
             from,
+            outside: false,
             digester,
             meter: Meter::default(),
             session: None,
@@ -215,6 +220,21 @@ impl Upload {
             notes: VecDeque::new(),
             state: State::New,
         })
+    }
+
+    /// To be let in before it moves a byte: until then it costs the registry a few words.
+    pub(crate) const fn outside(mut self) -> Self {
+        self.outside = true;
+        self
+    }
+
+    /// Whether there is nothing more to do before it is let in.
+    pub(crate) const fn waits_outside(&self) -> bool {
+        self.outside && matches!(self.state, State::Outside)
+    }
+
+    pub(crate) const fn let_in(&mut self) {
+        self.outside = false;
     }
 
     fn name(&self) -> &RepositoryName {
@@ -247,15 +267,20 @@ impl Upload {
     fn after_check(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>) -> State {
         match reply_of(answer).and_then(|reply| blob::exists(&reply, self.size)) {
             Ok(true) => self.settle(Brought::Existed),
-            Ok(false) => {
-                let mounting = self.from.is_some();
-                if !mounting {
-                    self.look_ahead(cx);
-                }
-                self.open(cx, mounting)
-            }
+            Ok(false) if self.from.is_some() => self.open(cx, true),
+            Ok(false) if self.outside => State::Outside,
+            Ok(false) => self.after_let_in(cx),
             Err(why) => self.fail(cx, why),
         }
+    }
+
+    /// The blob is not there: it has to be moved.
+    fn after_let_in(&mut self, cx: &mut Context<'_>) -> State {
+        if self.session.is_some() {
+            return self.begin(cx);
+        }
+        self.look_ahead(cx);
+        self.open(cx, false)
     }
 
     fn after_open(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>, mounting: bool) -> State {
@@ -276,21 +301,27 @@ impl Upload {
                 self.chunk_min = chunk_min;
                 self.acked = 0;
                 self.handed = false;
-                // What is fetched once more is looked at once more, too: it may be other bytes now.
-                if self.source.is_some()
-                    && let Ok(fresh) = running(&self.digest)
-                {
-                    self.digester = fresh;
-                }
-                self.notes.push_back(Event::Sending {
-                    repository: self.repository.clone(),
-                    blob: self.id(),
-                    meter: self.meter.clone(),
-                });
-                self.next(cx)
+                // Instead of mounting it, the registry has opened a session.
+                if self.outside { State::Outside } else { self.begin(cx) }
             }
             Err(why) => self.fail(cx, why),
         }
+    }
+
+    /// A new session is there, and nothing was sent.
+    fn begin(&mut self, cx: &mut Context<'_>) -> State {
+        // What is fetched once more is looked at once more, too: it may be other bytes now.
+        if self.source.is_some()
+            && let Ok(fresh) = running(&self.digest)
+        {
+            self.digester = fresh;
+        }
+        self.notes.push_back(Event::Sending {
+            repository: self.repository.clone(),
+            blob: self.id(),
+            meter: self.meter.clone(),
+        });
+        self.next(cx)
     }
 
     /// The one place that decides what is sent next: catch up, everything at once, another chunk, or the commit.
@@ -764,6 +795,8 @@ impl Upload {
                     let answer = ready!(exchange.poll(cx));
                     self.after_part(cx, answer, part)
                 }
+                State::Outside if self.outside => return Step::Wait(None),
+                State::Outside => self.after_let_in(cx),
                 State::Fetching => match self.next(cx) {
                     State::Fetching => return Step::Wait(None),
                     state => state,
@@ -872,7 +905,9 @@ impl Flow for Upload {
             | State::Probing(exchange)
             | State::Confirming(exchange, _) => exchange.cancel(),
             State::CatchingUp(job) => self.state = State::StoppingHash(*job),
-            State::New | State::Fetching | State::Behind | State::Pausing(..) => self.state = State::Stopped,
+            State::New | State::Outside | State::Fetching | State::Behind | State::Pausing(..) => {
+                self.state = State::Stopped;
+            }
             // Tidying up is already under way, and short.
             State::GivingUp(..) | State::StoppingHash(_) | State::Stopped | State::Settled(_) | State::Over => {}
         }
