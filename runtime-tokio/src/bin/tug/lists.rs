@@ -11,16 +11,17 @@ use crate::args::{Catalog, Format, Tags, Voice};
 use crate::output::Trouble;
 use crate::progress::Progress;
 use crate::setup;
+use crate::stored::Party;
 
 pub(crate) async fn tags(what: Tags, voice: Voice) -> Result<(), Trouble> {
     let repository = setup::repository(&what.repository)?;
-    let client = setup::client(&what.access, None, Some(repository.registry()))?;
+    let client = setup::client(&what.access, None, &[Party::from(&repository)])?;
     let page = Pages::new(what.format.format, "repository", &repository.to_string(), "tags");
     list(&client, voice, ListTags::new(repository.clone()), page).await
 }
 
 pub(crate) async fn catalog(what: Catalog, voice: Voice) -> Result<(), Trouble> {
-    let client = setup::client(&what.access, None, Some(&what.registry))?;
+    let client = setup::client(&what.access, None, &[Party::from(&what.registry)])?;
     let page = Pages::new(what.format.format, "registry", what.registry.as_str(), "repositories");
     list(&client, voice, ListCatalog::new(what.registry), page).await
 }

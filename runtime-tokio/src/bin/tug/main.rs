@@ -9,6 +9,7 @@ mod demo;
 mod image;
 mod inspect;
 mod lists;
+mod login;
 mod output;
 mod progress;
 mod pull;
@@ -16,6 +17,7 @@ mod push;
 mod registry;
 mod serve;
 mod setup;
+mod stored;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -82,6 +84,8 @@ fn run(tug: Tug) -> Result<(), Trouble> {
             Verb::Manifest(what) => inspect::manifest(what, voice).await,
             Verb::Config(what) => inspect::config(what, voice).await,
             Verb::Blob(what) => blob::blob(what, voice).await,
+            Verb::LogIn(what) => login::log_in(what, voice).await,
+            Verb::LogOut(what) => login::log_out(what, voice),
             Verb::Validate(what) => archive::validate(what, voice).await,
             Verb::Serve(what) => serve::serve(what).await,
             Verb::Demo(what) => demo::demo(what, voice).await,
