@@ -12,8 +12,16 @@ use registry_proto::testing::registry::{Auth, Profile, Registry};
 use registry_tokio::serve::Server;
 use tempfile::TempDir;
 
+/// Whoever runs the tests may be logged in somewhere; they are not.
+const NO_FILE: &str = "/nowhere/auth.json";
+
 fn tug(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tug")).args(arguments).stdin(Stdio::null()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tug"))
+        .env("REGISTRY_AUTH_FILE", NO_FILE)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 fn out(output: &Output) -> &str {
@@ -30,6 +38,7 @@ struct Served(Child, String);
 impl Served {
     fn new() -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tug"))
+            .env("REGISTRY_AUTH_FILE", NO_FILE)
             .args(["serve", "--addr", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .spawn()
@@ -165,6 +174,7 @@ fn a_password_comes_in_by_standard_input_and_never_comes_out() {
     let (archive, reference) = (archive(folder.path()), format!("{}/app:v1", server.address()));
     let push = |password: &str| {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tug"))
+            .env("REGISTRY_AUTH_FILE", NO_FILE)
             .args(["push", "-v", archive.to_str().unwrap(), &reference, "-u", "me", "--password-stdin"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -191,6 +201,7 @@ fn ctrl_c_ends_it_at_once() {
     let reference = format!("{}/app:v1", listener.local_addr().unwrap());
     let folder = TempDir::new().unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_tug"))
+        .env("REGISTRY_AUTH_FILE", NO_FILE)
         .args(["push", archive(folder.path()).to_str().unwrap(), &reference])
         .stderr(Stdio::piped())
         .spawn()

@@ -14,8 +14,12 @@ use registry_tokio::serve::Server;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+/// Whoever runs the tests may be logged in somewhere; they are not.
+const NO_FILE: &str = "/nowhere/auth.json";
+
 fn tug(arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tug"))
+        .env("REGISTRY_AUTH_FILE", NO_FILE)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

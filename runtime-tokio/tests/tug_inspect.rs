@@ -14,8 +14,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+/// Whoever runs the tests may be logged in somewhere; they are not.
+const NO_FILE: &str = "/nowhere/auth.json";
+
 fn tug(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tug")).args(arguments).stdin(Stdio::null()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tug"))
+        .env("REGISTRY_AUTH_FILE", NO_FILE)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 fn out(output: &Output) -> &str {

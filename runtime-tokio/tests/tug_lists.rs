@@ -13,8 +13,16 @@ use registry_tokio::serve::Server;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+/// Whoever runs the tests may be logged in somewhere; they are not.
+const NO_FILE: &str = "/nowhere/auth.json";
+
 fn tug(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tug")).args(arguments).stdin(Stdio::null()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tug"))
+        .env("REGISTRY_AUTH_FILE", NO_FILE)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 fn out(output: &Output) -> &str {
@@ -137,6 +145,7 @@ fn who_has_seen_enough_ends_the_list() {
         }
     });
     let mut child = Command::new(env!("CARGO_BIN_EXE_tug"))
+        .env("REGISTRY_AUTH_FILE", NO_FILE)
         .args(["tags", "-v", &served.reference("app")])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

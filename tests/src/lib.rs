@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
 
+pub mod bench;
 pub mod copies;
 pub mod docker_registry;
 pub mod images;

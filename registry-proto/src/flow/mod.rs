@@ -6,6 +6,7 @@
 //!                 └──▶ Exchange ◀─────┘                  the leaf: authorised, paced, redirected, retried
 //! ```
 
+mod authenticate;
 mod blob;
 mod choose;
 mod contract;
@@ -39,6 +40,7 @@ mod verify;
 mod walk;
 
 pub use crate::session::Context;
+pub use authenticate::{Authenticate, Authenticated};
 pub use blob::{ReadBlob, SaveBlob};
 pub(crate) use contract::ready;
 pub use contract::{Flow, Step};

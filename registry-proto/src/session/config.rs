@@ -4,10 +4,10 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use crate::archive;
+use crate::credentials::Credentials;
 use crate::job::Timeouts;
 use crate::limits::Limits;
 use crate::secret::Credential;
-use crate::session::Credentials;
 use crate::spec::Registry;
 
 /// How a client behaves. Start from the default and change what you need:

@@ -17,8 +17,8 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::archive::make::MemoryDisk;
 use crate::archive::{Disk, Opened};
 use crate::job::{
-    Completion, Failure, FailureKind, FileRange, Incoming, Job, JobId, More, Payload, Phase, Plan, Received, Storage,
-    Ticket, kind,
+    Completion, Failure, FailureKind, FileRange, Incoming, Job, JobId, More, Payload, Phase, Plan, Received, Ticket,
+    kind,
 };
 use crate::rng::Rng;
 use crate::spec::Origin;
@@ -392,8 +392,7 @@ impl Simulation {
                 if whole { Ok(collecting.finish()) } else { Err((cut(), None)) }
             }
             Incoming::File(filing) => {
-                let opened = self.disk.open_out(filing.path()).map_err(Failure::from);
-                let mut writing = opened.and_then(|file| filing.write_to(file)).map_err(|why| (why, None))?;
+                let mut writing = filing.write_to(self.disk.clone()).map_err(|why| (why, None))?;
                 for piece in pieces {
                     if let Err(why) = writing.feed(piece) {
                         return Err((why, Some(writing.into_digester())));

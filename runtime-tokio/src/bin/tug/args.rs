@@ -16,6 +16,8 @@ use registry_tokio::proto::spec::{Platform, Reference, Registry};
 pub(crate) use change::{Delete, Tag};
 pub(crate) use lists::{Catalog, Referrers, Tags};
 
+use crate::login::{LogIn, LogOut};
+
 const EXAMPLES: &str = "\
 Examples:
   # See it all at work, with nothing to set up
@@ -128,6 +130,10 @@ pub(crate) enum Verb {
     Config(RawConfig),
     Referrers(Referrers),
     Blob(Blob),
+    #[command(name = "login")]
+    LogIn(LogIn),
+    #[command(name = "logout")]
+    LogOut(LogOut),
     /// Check that an archive is whole
     ///
     /// Reads all of it. Prints `ok`, or every fault found.
@@ -426,13 +432,16 @@ pub(crate) struct Access {
     /// Read the password from the first line of standard input
     #[arg(long, requires = "username")]
     pub(crate) password_stdin: bool,
+    /// Look for credentials in this file only, which is Docker's config.json or podman's auth.json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
     /// Trust this certificate authority, too (PEM)
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// How often a request is tried again
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub(crate) retries: u32,
-    /// Give a transfer up that has not moved for so long
+    /// Give a transfer up that has not moved for so long, or a credential helper that takes longer
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(crate) timeout: Duration,
 }
@@ -450,7 +459,7 @@ pub(crate) enum Format {
     Json,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string()),
         _ => Err("a number of seconds above 0".to_owned()),

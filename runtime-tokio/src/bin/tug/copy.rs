@@ -11,6 +11,7 @@ use crate::output::{Trouble, print};
 use crate::progress::Progress;
 use crate::push::{references_json, references_text, summary};
 use crate::setup;
+use crate::stored::{self, Party};
 
 pub(crate) async fn copy(what: Copy, voice: Voice) -> Result<(), Trouble> {
     let client = client(&what)?;
@@ -52,10 +53,10 @@ fn client(what: &Copy) -> Result<Client, Trouble> {
             }
         };
         config.log_in(source, Credential::password(username, password));
+    } else if what.access.username.is_none() || source.credential_key() != destination.credential_key() {
+        stored::look_up(&mut config, &what.access, &[Party::from(&what.source)])?;
     }
-    if let Some(username) = &what.access.username {
-        config.log_in(destination, Credential::password(username, setup::password(&what.access)?));
-    }
+    setup::log_in(&mut config, &what.access, &[Party::from(&what.destination)])?;
     setup::build(&what.access, config)
 }
 
