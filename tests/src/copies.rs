@@ -64,6 +64,7 @@ impl CopyScenario {
         let [here, there] = &mut registries;
         here.range_max = (dice.below(4) == 0).then(|| 50 + dice.below(500));
         here.redirect_blobs = (dice.below(4) == 0).then(|| "http://localhost:5002/storage".to_owned());
+        here.signs_for_get = dice.below(2) == 0;
         here.mount = match dice.below(4) {
             0 => Mount::Ignored,
             1 => Mount::Refused(http::StatusCode::FORBIDDEN),

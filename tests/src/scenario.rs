@@ -86,6 +86,10 @@ impl Scenario {
             // (Manifests have to pass as well: they can't be sent in pieces.)
             profile.max_body = Some(2500 + dice.below(2500));
         }
+        if dice.below(4) == 0 {
+            profile.redirect_blobs = Some("http://localhost:5002/storage".to_owned());
+            profile.signs_for_get = dice.below(2) == 0;
+        }
         if dice.below(3) == 0 {
             profile.requires_auth = Some(Auth::bearer_for("http://localhost:5001/token", "registry", "user", "secret"));
             config.log_in(&"localhost:5000".parse().unwrap(), Credential::password("user", "secret"));

@@ -41,11 +41,11 @@ use source::Source;
 
 use crate::archive::ArchiveBlob;
 use crate::digester::Digester;
+use crate::endpoint::Reply;
 use crate::endpoint::upload::{self, SessionState, Started};
-use crate::endpoint::{Reply, blob};
 use crate::error::{Asked, Error};
 use crate::event::{BlobId, Event};
-use crate::flow::{Answer, Context, Exchange, Flow, Lost, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, HasBlob, Held, Lost, Step, ready, unreachable_loss};
 use crate::job::{
     BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, LocalJob, Meter, Outcome, Payload,
 };
@@ -120,7 +120,7 @@ pub enum Brought {
 #[derive(Debug)]
 enum State {
     New,
-    Checking(Exchange),
+    Checking(Box<HasBlob>),
     Opening {
         post: Exchange,
         mounting: bool,
@@ -137,7 +137,7 @@ enum State {
     CatchingUp(JobId),
     Pausing(Time, Then),
     Probing(Exchange),
-    Confirming(Exchange, Then),
+    Confirming(Box<HasBlob>, Then),
     StoppingHash(JobId),
     Stopped,
     GivingUp(Exchange, Box<Error>),
@@ -261,15 +261,15 @@ impl Upload {
         }
         // Where a mount is likely to succeed, asking first whether the blob is there would only cost a request: mounting a
         // blob that is there already does no harm.
-        if self.from.is_some() { self.open(cx, true) } else { State::Checking(self.head(cx)) }
+        if self.from.is_some() { self.open(cx, true) } else { State::Checking(self.look()) }
     }
 
-    fn after_check(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>) -> State {
-        match reply_of(answer).and_then(|reply| blob::exists(&reply, self.size)) {
-            Ok(true) => self.settle(Brought::Existed),
-            Ok(false) if self.from.is_some() => self.open(cx, true),
-            Ok(false) if self.outside => State::Outside,
-            Ok(false) => self.after_let_in(cx),
+    fn after_check(&mut self, cx: &mut Context<'_>, held: Result<Held, Error>) -> State {
+        match held {
+            Ok(Held::There) => self.settle(Brought::Existed),
+            Ok(Held::Absent(_)) if self.from.is_some() => self.open(cx, true),
+            Ok(Held::Absent(_)) if self.outside => State::Outside,
+            Ok(Held::Absent(_)) => self.after_let_in(cx),
             Err(why) => self.fail(cx, why),
         }
     }
@@ -294,7 +294,7 @@ impl Upload {
             Ok(Started::Mounted) => self.settle(Brought::Mounted),
             Ok(Started::NotMounted) => {
                 self.from = None;
-                State::Checking(self.head(cx))
+                State::Checking(self.look())
             }
             Ok(Started::Session { url, chunk_min }) => {
                 self.session = Some(url);
@@ -458,7 +458,7 @@ impl Upload {
         let limits = cx.session.config().limits;
         match reply.status.as_u16() {
             // After a lost reply the blob may have been committed all the same (GHCR).
-            404 if part.closes => State::Confirming(self.head(cx), Then::Restart),
+            404 if part.closes => State::Confirming(self.look(), Then::Restart),
             404 => self.restart(cx, &reply),
             400 if self.restarts < RESTARTS && blames_content(&reply) => self.restart(cx, &reply),
             405 | 501 if !part.closes && part.length > 0 => {
@@ -540,7 +540,7 @@ impl Upload {
         self.learned(cx).went_through();
         // 202 is no commit yet; whether it will be one is seen by asking.
         if reply.status == StatusCode::ACCEPTED {
-            return State::Confirming(self.head(cx), Then::Restart);
+            return State::Confirming(self.look(), Then::Restart);
         }
         self.settle(Brought::Sent)
     }
@@ -571,11 +571,11 @@ impl Upload {
         }
     }
 
-    fn after_confirm(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>, then: Then) -> State {
-        match reply_of(answer).and_then(|reply| Ok((blob::exists(&reply, self.size)?, reply))) {
-            Ok((true, _)) => self.settle(Brought::Sent),
-            Ok((false, reply)) if then == Then::Restart => self.restart(cx, &reply),
-            Ok((false, _)) => self.probe(cx),
+    fn after_confirm(&mut self, cx: &mut Context<'_>, held: Result<Held, Error>, then: Then) -> State {
+        match held {
+            Ok(Held::There) => self.settle(Brought::Sent),
+            Ok(Held::Absent(reply)) if then == Then::Restart => self.restart(cx, &reply),
+            Ok(Held::Absent(_)) => self.probe(cx),
             Err(why) => self.fail(cx, why),
         }
     }
@@ -620,7 +620,7 @@ impl Upload {
     fn after_pause(&self, cx: &Context<'_>, then: Then) -> State {
         match then {
             Then::Probe => self.probe(cx),
-            Then::Confirm => State::Confirming(self.head(cx), Then::Probe),
+            Then::Confirm => State::Confirming(self.look(), Then::Probe),
             Then::Restart => self.open(cx, false),
         }
     }
@@ -651,8 +651,9 @@ impl Upload {
 
     // ── what the transitions are made of ─────────────────────────────────────────────────────────────────────────────
 
-    fn head(&self, cx: &Context<'_>) -> Exchange {
-        self.ask(blob::head(&self.origin, self.name(), &self.digest, &cx.session.config().limits))
+    fn look(&self) -> Box<HasBlob> {
+        let (repository, origin) = (self.repository.clone(), self.origin.clone());
+        Box::new(HasBlob::new(repository, origin, self.digest.clone(), self.size))
     }
 
     fn open(&self, cx: &Context<'_>, mounting: bool) -> State {
@@ -781,9 +782,9 @@ impl Upload {
             }
             self.state = match &mut self.state {
                 State::New => self.start(cx),
-                State::Checking(exchange) => {
-                    let answer = ready!(exchange.poll(cx));
-                    self.after_check(cx, answer)
+                State::Checking(look) => {
+                    let held = ready!(look.poll(cx));
+                    self.after_check(cx, held)
                 }
                 State::Opening { post, mounting } => {
                     let mounting = *mounting;
@@ -821,10 +822,10 @@ impl Upload {
                     let answer = ready!(exchange.poll(cx));
                     self.after_probe(cx, answer)
                 }
-                State::Confirming(exchange, then) => {
+                State::Confirming(look, then) => {
                     let then = *then;
-                    let answer = ready!(exchange.poll(cx));
-                    self.after_confirm(cx, answer, then)
+                    let held = ready!(look.poll(cx));
+                    self.after_confirm(cx, held, then)
                 }
                 State::GivingUp(exchange, _) => {
                     // Whatever comes of it: the error that led here is the one to tell.
@@ -883,11 +884,10 @@ impl Flow for Upload {
             None => done,
         };
         match &mut self.state {
-            State::Checking(exchange)
-            | State::Opening { post: exchange, .. }
+            State::Checking(look) | State::Confirming(look, _) => look.handle(cx, done),
+            State::Opening { post: exchange, .. }
             | State::Sending { exchange, .. }
             | State::Probing(exchange)
-            | State::Confirming(exchange, _)
             | State::GivingUp(exchange, _) => exchange.handle(cx, done),
             State::CatchingUp(job) if *job == done.id => {
                 self.state = self.hashed(cx, done.outcome);
@@ -899,11 +899,10 @@ impl Flow for Upload {
 
     fn cancel(&mut self) {
         match &mut self.state {
-            State::Checking(exchange)
-            | State::Opening { post: exchange, .. }
-            | State::Sending { exchange, .. }
-            | State::Probing(exchange)
-            | State::Confirming(exchange, _) => exchange.cancel(),
+            State::Checking(look) | State::Confirming(look, _) => look.cancel(),
+            State::Opening { post: exchange, .. } | State::Sending { exchange, .. } | State::Probing(exchange) => {
+                exchange.cancel();
+            }
             State::CatchingUp(job) => self.state = State::StoppingHash(*job),
             State::New | State::Outside | State::Fetching | State::Behind | State::Pausing(..) => {
                 self.state = State::Stopped;
