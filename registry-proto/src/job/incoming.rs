@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::header::CONTENT_RANGE;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 
 use crate::digester::Digester;
 use crate::job::{BlobPart, Failure, FailureKind, FileRange, Meter, Storage};
@@ -61,7 +61,11 @@ impl Plan {
     /// Where the body of the reply with this head goes.
     pub fn sink(self, head: &http::response::Parts) -> Incoming {
         let collect = |limit, truncate| {
-            Incoming::Memory(Collecting { limit, truncate, keep: true, taken: 0, bytes: BytesMut::new() })
+            // What is announced has room at once, within what is taken at all, so that it is not moved as it grows.
+            let told = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+            let room = usize::try_from(told.unwrap_or(0).min(limit)).unwrap_or(0);
+            let bytes = BytesMut::with_capacity(room);
+            Incoming::Memory(Collecting { limit, truncate, keep: true, taken: 0, bytes })
         };
         let discard = |limit| {
             Incoming::Memory(Collecting { limit, truncate: true, keep: false, taken: 0, bytes: BytesMut::new() })

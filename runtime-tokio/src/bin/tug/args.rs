@@ -289,9 +289,9 @@ pub(crate) struct Copy {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Transfer")]
 pub(crate) struct Transfer {
-    /// Fetch and send blobs in pieces of this size (`2097152`, `2M`), of which each blob under way has two in memory. A registry
+    /// Fetch and send blobs in pieces of this size (`3145728`, `3M`), of which each blob under way has two in memory. A registry
     /// that takes no chunks needs pieces as large as the largest layer
-    #[arg(long, value_name = "BYTES", default_value = "2M", value_parser = size)]
+    #[arg(long, value_name = "BYTES", default_value = "3M", value_parser = size)]
     pub(crate) chunk_size: NonZeroU64,
     /// How many blobs are transferred at a time
     #[arg(short, long, value_name = "N", default_value = "4")]

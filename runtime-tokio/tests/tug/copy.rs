@@ -1,10 +1,6 @@
 //! `tug copy` as its users meet it.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
-
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 
 use bytes::Bytes;
 use registry_proto::archive::make::{self, SampleImage};
@@ -14,34 +10,7 @@ use registry_tokio::serve::Server;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Whoever runs the tests may be logged in somewhere; they are not.
-const NO_FILE: &str = "/nowhere/auth.json";
-
-fn tug(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tug"))
-        .env("REGISTRY_AUTH_FILE", NO_FILE)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that takes no notice of its input may have ended.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
-
-fn out(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn err(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-}
+use crate::run::{err, printed, runtime, tug_reading};
 
 fn server(runtime: &Runtime, auth: Option<Auth>) -> (Server, String) {
     let profile = Profile { requires_auth: auth, ..Profile::distribution_3() };
@@ -62,22 +31,23 @@ fn from_one_registry_to_another_and_within_one() {
     let runtime = runtime();
     let ((here, from), (there, to)) = (server(&runtime, None), server(&runtime, None));
     let folder = TempDir::new().unwrap();
-    let pushed = tug(&["push", "-q", &archive(folder.path()), &format!("{from}/app:v1")], "");
+    let pushed = tug_reading(&["push", "-q", &archive(folder.path()), &format!("{from}/app:v1")], "");
     assert!(pushed.status.success(), "{pushed:?}");
 
-    let copied = tug(&["copy", &format!("{from}/app:v1"), &format!("{to}/mirror/app:v2"), "--chunk-size", "64K"], "");
+    let copied =
+        tug_reading(&["copy", &format!("{from}/app:v1"), &format!("{to}/mirror/app:v2"), "--chunk-size", "64K"], "");
     assert!(copied.status.success(), "{copied:?}");
-    assert_eq!(out(&copied), out(&pushed), "the digest, and nothing else");
+    assert_eq!(printed(&copied), printed(&pushed), "the digest, and nothing else");
     assert!(err(&copied).contains("3 of 3 blobs sent"), "{copied:?}");
-    let digest = out(&pushed).trim_end();
+    let digest = printed(&pushed).trim_end();
     let at = |server: &Server, name: &str, tag: &str| server.registry(|registry| registry.manifest(name, tag));
     assert_eq!(at(&there, "mirror/app", "v2"), at(&here, "app", digest));
 
-    let again = tug(&["cp", "-q", &format!("{from}/app:v1"), &format!("{to}/mirror/app:v2")], "");
-    assert_eq!((out(&again), err(&again)), (out(&pushed), ""));
+    let again = tug_reading(&["cp", "-q", &format!("{from}/app:v1"), &format!("{to}/mirror/app:v2")], "");
+    assert_eq!((printed(&again), err(&again)), (printed(&pushed), ""));
 
-    let within = tug(&["cp", &format!("{to}/mirror/app:v2"), &format!("{to}/other"), "--format", "json"], "");
-    let within: serde_json::Value = serde_json::from_str(out(&within)).unwrap();
+    let within = tug_reading(&["cp", &format!("{to}/mirror/app:v2"), &format!("{to}/other"), "--format", "json"], "");
+    let within: serde_json::Value = serde_json::from_str(printed(&within)).unwrap();
     assert_eq!((&within["digest"], &within["mounted"], &within["sent"]), (&digest.into(), &3.into(), &0.into()));
     assert_eq!(within["references"][0]["reference"], format!("{to}/other:latest"));
 }
@@ -90,11 +60,12 @@ fn each_registry_gets_its_own_password() {
     let folder = TempDir::new().unwrap();
     let source = format!("{from}/app:v1");
     let log_in = ["-u", "reader", "-p", "swordfish"];
-    let pushed = tug(&[&["push", "-q", &archive(folder.path()), &source], &log_in[..]].concat(), "");
+    let pushed = tug_reading(&[&["push", "-q", &archive(folder.path()), &source], &log_in[..]].concat(), "");
     assert!(pushed.status.success(), "{pushed:?}");
 
-    let copy =
-        |flags: &[&str], input: &str| tug(&[&["copy", "-v", &source, &format!("{to}/app:v1")], flags].concat(), input);
+    let copy = |flags: &[&str], input: &str| {
+        tug_reading(&[&["copy", "-v", &source, &format!("{to}/app:v1")], flags].concat(), input)
+    };
     let reader = ["--from-username", "reader", "--from-password", "swordfish"];
     let writer = ["-u", "writer", "--password-stdin"];
     let copied = copy(&[&reader[..], &writer].concat(), "correct horse\n");
@@ -130,7 +101,7 @@ fn all_tags_and_what_refers_to_them() {
     let ((here, from), (there, to)) = (server(&runtime, None), server(&runtime, None));
     let folder = TempDir::new().unwrap();
     for tag in ["v1", "v2"] {
-        let pushed = tug(&["push", "-q", &archive(folder.path()), &format!("{from}/app:{tag}")], "");
+        let pushed = tug_reading(&["push", "-q", &archive(folder.path()), &format!("{from}/app:{tag}")], "");
         assert!(pushed.status.success(), "{pushed:?}");
     }
     let signature = here.registry(|registry| {
@@ -142,15 +113,15 @@ fn all_tags_and_what_refers_to_them() {
         signature
     });
 
-    let one = tug(&["copy", "-q", &format!("{from}/app:v1"), &format!("{to}/one:v1"), "--referrers"], "");
-    assert!(one.status.success() && out(&one).lines().count() == 1, "{one:?}");
+    let one = tug_reading(&["copy", "-q", &format!("{from}/app:v1"), &format!("{to}/one:v1"), "--referrers"], "");
+    assert!(one.status.success() && printed(&one).lines().count() == 1, "{one:?}");
     let held = |name: &str| there.registry(|registry| registry.manifest(name, signature.digest().as_str()));
     assert!(held("one").is_some() && held("app").is_none());
 
-    let all = tug(&["copy", "-q", &format!("{from}/app"), &format!("{to}/app"), "--all-tags"], "");
-    let digest = out(&one).trim_end();
+    let all = tug_reading(&["copy", "-q", &format!("{from}/app"), &format!("{to}/app"), "--all-tags"], "");
+    let digest = printed(&one).trim_end();
     let lines = ["v1", "v2"].map(|tag| format!("{digest} {to}/app:{tag}\n")).concat();
-    assert_eq!((out(&all), err(&all)), (&*lines, ""));
+    assert_eq!((printed(&all), err(&all)), (&*lines, ""));
     assert!(all.status.success() && held("app").is_some(), "the list of what refers to it is a tag, too: {all:?}");
 
     // A tag that can't be copied is told, and stops nothing.
@@ -158,13 +129,13 @@ fn all_tags_and_what_refers_to_them() {
     here.registry(|registry| {
         registry.insert_manifest("app", Some("strange"), strange.into(), "application/vnd.example+json").unwrap();
     });
-    let some = tug(
+    let some = tug_reading(
         &["copy", &format!("{from}/app"), &format!("{to}/some"), "--all-tags", "--referrers", "--format", "json"],
         "",
     );
     assert_eq!(some.status.code(), Some(1), "{some:?}");
     assert!(err(&some).contains("1 could not be copied, such as") && err(&some).contains("/app:strange"), "{some:?}");
-    let json: serde_json::Value = serde_json::from_str(out(&some)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(printed(&some)).unwrap();
     assert_eq!((&json["references"][1]["digest"], json["references"].as_array().unwrap().len()), (&digest.into(), 2));
     assert_eq!(json["referrers"][0], signature.digest().as_str());
     assert!(json["leftOut"][0]["reference"].as_str().unwrap().ends_with("/app:strange"), "{json}");
@@ -182,8 +153,8 @@ fn failures_have_their_status() {
         (2, &["copy", "a/b:v1", "c/d", "--all-tags"], "name it without a tag"),
         (1, &["copy", "127.0.0.1:1/a", "127.0.0.1:1/b", "--retries", "0"], "is it running?"),
     ] {
-        let failed = tug(arguments, "");
+        let failed = tug_reading(arguments, "");
         assert_eq!(failed.status.code(), Some(status), "{arguments:?}: {failed:?}");
-        assert!(out(&failed).is_empty() && err(&failed).contains(says), "{arguments:?}: {failed:?}");
+        assert!(printed(&failed).is_empty() && err(&failed).contains(says), "{arguments:?}: {failed:?}");
     }
 }

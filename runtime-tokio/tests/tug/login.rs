@@ -1,8 +1,5 @@
 //! Credentials as `tug`'s users keep them: in files, with helpers, and for a moment on standard input.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
-#![cfg(unix)]
-
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,6 +13,8 @@ use registry_tokio::serve::Server;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use crate::run::{err, printed, runtime};
 
 /// Somebody's home, with programs of his own.
 struct Home(TempDir);
@@ -99,14 +98,6 @@ esac"#,
     }
 }
 
-fn out(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn err(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
 /// What it said, if it went well.
 fn fine(output: &Output) -> &str {
     assert!(output.status.success(), "{output:?}");
@@ -127,7 +118,7 @@ struct Closed {
 
 /// A registry that lets `user` in, who knows the word `swordfish`.
 fn closed(auth: Auth) -> Closed {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = runtime();
     let profile = Profile { requires_auth: Some(auth), ..Profile::distribution_3() };
     let server = runtime.block_on(Server::bind(([127, 0, 0, 1], 0).into(), Registry::new(profile))).unwrap();
     let host = server.address().to_string();
@@ -159,7 +150,7 @@ fn push_and_pull(home: &Home, env: &[(&str, &str)], host: &str) {
     let _ = fs::remove_file(&out_file);
     let pulled = home.tug_with(env, &["pull", "-q", "--all-platforms", &image, out_file.to_str().unwrap()], "");
     fine(&pulled);
-    assert_eq!(out(&pulled), out(&pushed));
+    assert_eq!(printed(&pulled), printed(&pushed));
 }
 
 #[test]
@@ -173,7 +164,7 @@ fn logged_in_with_a_file() {
             fine(&login).contains(&format!("logged in to {host} as user; kept by {}", config.display())),
             "{login:?}"
         );
-        assert_eq!(out(&login), "");
+        assert_eq!(printed(&login), "");
         let expected = json!({"auths": {"other.example": {"auth": "eDp5"}, host: {"auth": PAIR}}, "psFormat": "t"});
         assert_eq!(home.json(".docker/config.json"), expected);
         assert_eq!(fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o600);
@@ -196,7 +187,7 @@ fn logged_in_with_a_file() {
         }
         let logout = home.tug(&["logout", host, "--format", "json"]);
         fine(&logout);
-        let said: Value = serde_json::from_str(out(&logout)).unwrap();
+        let said: Value = serde_json::from_str(printed(&logout)).unwrap();
         assert_eq!(said["forgottenBy"], json!([config.to_str().unwrap()]));
         assert_eq!(home.json(".docker/config.json")["auths"], json!({"other.example": {"auth": "eDp5"}}));
         assert!(failed(&home.tug(&["digest", &image])).contains("log in first"));
@@ -224,13 +215,13 @@ fn a_password_is_tried_before_it_is_kept() {
 #[test]
 fn a_registry_that_asks_nothing_says_so() {
     let home = Home::new();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = runtime();
     let open = Registry::new(Profile::distribution_3());
     let server = runtime.block_on(Server::bind(([127, 0, 0, 1], 0).into(), open)).unwrap();
     let host = server.address().to_string();
     let login = home.tug_with(&[], &["login", &host, "-u", "user", "-p", "x", "--format", "json"], "");
     assert!(fine(&login).contains("could not be tried out"), "{login:?}");
-    let said: Value = serde_json::from_str(out(&login)).unwrap();
+    let said: Value = serde_json::from_str(printed(&login)).unwrap();
     assert_eq!((&said["tried"], &said["username"]), (&json!(false), &json!("user")));
 }
 
