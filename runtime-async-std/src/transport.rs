@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use async_io::Timer;
 use bytes::{Buf as _, Bytes};
-use futures_rustls::rustls;
 use futures_util::{AsyncBufRead, AsyncRead};
 use http_body::{Body, Frame, SizeHint};
 use http_client::http_types;
@@ -20,6 +19,7 @@ use hyper_util::client::legacy::Client as Pool;
 use registry_proto::job::FailureKind;
 
 use crate::connect::{Connector, failure_of};
+use crate::tls::Tls;
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
@@ -33,7 +33,7 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(crate) fn new(tls: rustls::ClientConfig, per_host: usize, connect: Duration) -> Self {
+    pub(crate) fn new(tls: Tls, per_host: usize, connect: Duration) -> Self {
         let mut pool = Pool::builder(Tasks);
         pool.pool_timer(Timers).timer(Timers).pool_idle_timeout(IDLE).pool_max_idle_per_host(per_host);
         pool.http1_max_headers(200);
