@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use registry_proto::job::reachable;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, RustlsConnector, Transport,
 };
@@ -101,14 +102,16 @@ impl Connector for SocketConnector {
     fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Socket>, Error> {
         let began = Instant::now();
         let mut last = Error::HostNotFound;
-        for (tried, address) in details.addrs.iter().enumerate() {
+        let host = details.uri.host().unwrap_or_default();
+        let addresses = reachable(host, details.addrs.iter().copied()).map_err(io::Error::other)?;
+        for (tried, address) in addresses.iter().enumerate() {
             check_stop()?;
             let connecting = match details.timeout.not_zero() {
                 None => TcpStream::connect(address),
                 Some(limit) => {
                     // An even share of what is left, so that one address that swallows everything leaves time for the others.
                     let left = limit.saturating_sub(began.elapsed());
-                    let shares = u32::try_from(details.addrs.len() - tried).unwrap_or(u32::MAX);
+                    let shares = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
                     TcpStream::connect_timeout(address, (left / shares).max(Duration::from_millis(1)))
                 }
             };

@@ -15,6 +15,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// No connection: refused, unreachable, unknown name. Nothing was sent.
     Connect,
+    /// The host's name leads to addresses that nobody may be sent to (see [`reachable`](super::reachable)). Nothing was sent.
+    Forbidden,
     /// The TLS handshake failed: an unknown authority, a wrong name, no common version. Trying again does not help.
     Tls,
     /// A limit of [`Timeouts`](super::Timeouts) ran out.
@@ -69,7 +71,7 @@ impl Failure {
 
     /// Whether it is certain that the registry saw nothing of the request.
     pub(crate) const fn sent_nothing(&self) -> bool {
-        matches!(self.kind, FailureKind::Connect | FailureKind::Timeout(Phase::Connect))
+        matches!(self.kind, FailureKind::Connect | FailureKind::Forbidden | FailureKind::Timeout(Phase::Connect))
     }
 }
 
@@ -84,6 +86,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             FailureKind::Connect => "could not connect",
+            FailureKind::Forbidden => "connecting there is not allowed",
             FailureKind::Tls => "TLS failed",
             FailureKind::Timeout(Phase::Connect) => "timed out connecting",
             FailureKind::Timeout(Phase::Head) => "timed out waiting for the reply",

@@ -12,6 +12,7 @@ mod failure;
 mod incoming;
 mod local;
 mod outgoing;
+mod reach;
 mod ticket;
 
 pub use failure::{Failure, FailureKind, Phase};
@@ -20,6 +21,7 @@ pub(crate) use local::{Alone, Blueprint, Laid};
 pub use local::{LocalJob, Storage};
 pub(crate) use outgoing::BlobPart;
 pub use outgoing::{FileRange, Meter, Outgoing};
+pub use reach::reachable;
 pub(crate) use ticket::Outcome;
 pub use ticket::{Completion, JobId, Ticket, kind};
 

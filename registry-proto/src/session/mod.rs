@@ -6,7 +6,6 @@ mod credentials;
 mod known;
 mod learned;
 mod pace;
-mod realm;
 mod referrers;
 mod tokens;
 mod warned;
@@ -17,7 +16,6 @@ pub use context::Context;
 pub use credentials::Credentials;
 pub(crate) use learned::Learned;
 pub(crate) use pace::NotYet;
-pub(crate) use realm::allowed as realm_allowed;
 pub(crate) use tokens::{Area, Permission, Scheme as AuthScheme, TokenKey, Wish};
 
 use crate::job::JobId;
