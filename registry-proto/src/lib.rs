@@ -10,12 +10,14 @@
 //! | [`flow`] | operations: [`Push`](flow::Push) and what it is made of |
 //! | [`session`] | what concurrent operations share: tokens, pace, what is known to exist |
 //! | `endpoint` | one request and its reply, without state |
+//! | [`credentials`] | what people are logged in with: Docker's and podman's files, credential helpers |
 //! | [`archive`] | `docker save` tars, OCI archives and OCI layout folders, read in place |
 //! | [`spec`] | values, parsed once |
 //!
 //! Each imports only those below it. [`job`], [`Time`], [`Digester`], [`Error`] and [`Event`] are the words that they speak.
 
 pub mod archive;
+pub mod credentials;
 mod digester;
 mod endpoint;
 mod error;

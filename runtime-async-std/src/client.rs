@@ -8,10 +8,10 @@ use crate::transport::Transport;
 use futures_rustls::rustls::{self, pki_types::CertificateDer};
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    Copied, Copy, CopyOptions, DeleteManifest, DeleteRepository, Deleted, Destination, FetchConfig, FetchManifest,
-    Flow, Inspect, InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging, Preview, Previewed, Pull,
-    PullOptions, Pulled, Push, PushOptions, Pushed, PutManifest, ReadArchive, Resolve, Retag, SaveBlob, Untag,
-    Verified, VerifyArchive,
+    Authenticate, Authenticated, Copied, Copy, CopyOptions, DeleteManifest, DeleteRepository, Deleted, Destination,
+    FetchConfig, FetchManifest, Flow, Inspect, InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging,
+    Preview, Previewed, Pull, PullOptions, Pulled, Push, PushOptions, Pushed, PutManifest, ReadArchive, Resolve, Retag,
+    SaveBlob, Untag, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
@@ -112,6 +112,14 @@ impl Client {
     /// When nothing answers there, or what answers is no registry.
     pub async fn ping(&self, registry: &Registry) -> Result<Ping, Error> {
         self.run(Pinging::new(registry.clone())).await
+    }
+
+    /// Shows a registry what is configured for it, to see whether it lets one in.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when it doesn't.
+    pub async fn authenticate(&self, registry: &Registry) -> Result<Authenticated, Error> {
+        self.run(Authenticate::new(registry.clone())).await
     }
 
     /// Pushes images of an archive: a `docker save` tar, an OCI archive or an OCI layout folder.

@@ -39,6 +39,10 @@ impl Storage for LocalDisk {
         file.set_len(length)
     }
 
+    fn settle(&self, file: &mut File) -> io::Result<()> {
+        file.sync_data()
+    }
+
     fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
         File::open(from)?.sync_all()?;
         fs::rename(from, to)

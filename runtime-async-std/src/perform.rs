@@ -2,10 +2,10 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_std::future::timeout;
-use bytes::Bytes;
 use futures_util::{AsyncBufRead as _, FutureExt as _, select_biased};
 use http_client::http_types::{self, Method, Url};
 use registry_proto::Digester;
@@ -122,19 +122,28 @@ async fn reply(
 async fn take(mut body: surf::Body, taking: &mut Taking, timeouts: Timeouts) -> Result<(), Failure> {
     loop {
         let next = std::future::poll_fn(|cx| {
-            let piece = Pin::new(&mut body).poll_fill_buf(cx);
-            piece.map(|piece| piece.map(Bytes::copy_from_slice))
-        });
-        match timeout(timeouts.idle, next).await {
-            Err(_) => return Err(Failure::new(FailureKind::Timeout(Phase::Body), "")),
-            Ok(Err(why)) => return Err(failure_of(&why, FailureKind::Cut)),
-            Ok(Ok(piece)) if piece.is_empty() => return Ok(()),
-            Ok(Ok(piece)) => {
-                Pin::new(&mut body).consume(piece.len());
-                if taking.take(piece).await? == More::Unwanted {
-                    return Ok(()); // dropping the body closes the connection
+            let taken = match Pin::new(&mut body).poll_fill_buf(cx) {
+                Poll::Pending => {
+                    taking.pause();
+                    return Poll::Pending;
                 }
-            }
+                Poll::Ready(Err(why)) => Err(failure_of(&why, FailureKind::Cut)),
+                Poll::Ready(Ok([])) => return Poll::Ready(None),
+                Poll::Ready(Ok(bytes)) => taking.take(bytes),
+            };
+            let taken = taken.map(|(amount, more)| {
+                Pin::new(&mut body).consume(amount);
+                more
+            });
+            Poll::Ready(Some(taken))
+        });
+        let more = match timeout(timeouts.idle, next).await {
+            Err(_) => return Err(Failure::new(FailureKind::Timeout(Phase::Body), "")),
+            Ok(None) => return Ok(()),
+            Ok(Some(taken)) => taken?,
+        };
+        if more == More::Unwanted || taking.hand_over().await == More::Unwanted {
+            return Ok(()); // dropping the body closes the connection
         }
     }
 }

@@ -14,8 +14,8 @@ use http::Extensions;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection, capture_connection};
 
-/// What is read from a socket at a time.
-const SCRATCH: usize = 64 << 10;
+/// What is read from a socket at a time, at most.
+const SCRATCH: usize = 256 << 10;
 
 /// A socket that stays readable when it can't be written to any more.
 ///
@@ -177,8 +177,11 @@ impl Read for Conn {
         // hyper lends memory that is not initialised, async-std wants it to be; without `unsafe` that takes a copy.
         let this = self.get_mut();
         this.hangup.check(cx)?;
-        this.scratch.resize(SCRATCH, 0);
         let room = to.remaining().min(SCRATCH);
+        // hyper wants more the more there is: connections for small replies stay small.
+        if this.scratch.len() < room {
+            this.scratch.resize(room, 0);
+        }
         let scratch = &mut this.scratch[..room];
         let got = ready!(match &mut this.io {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, scratch),

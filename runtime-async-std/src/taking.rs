@@ -2,20 +2,31 @@
 
 use async_channel::{Receiver, Sender};
 use async_std::task::JoinHandle;
-use bytes::Bytes;
 use registry_proto::Digester;
-use registry_proto::job::{Collecting, Failure, FailureKind, Filing, Incoming, More, Received, Storage as _};
+use registry_proto::job::{Collecting, Failure, FailureKind, Filing, Incoming, More, Received};
 
 use crate::disk::LocalDisk;
 
-/// Pieces that may wait between socket and file. They are as large as what the socket had: some 100 KiB at most.
-const DEPTH: usize = 8;
+/// What is handed to the writing thread at a time, unless that has nothing to do.
+const PIECE: usize = 256 << 10;
+/// Pieces that may wait between socket and file.
+const DEPTH: usize = 2;
 
 /// A reply's body while it comes in.
 #[derive(Debug)]
 pub(crate) enum Taking {
     Memory(Collecting),
-    File { pieces: Sender<Bytes>, thread: JoinHandle<Filed> },
+    File(Handing),
+}
+
+/// The near end of a writing thread.
+#[derive(Debug)]
+pub(crate) struct Handing {
+    piece: Vec<u8>,
+    pieces: Sender<Vec<u8>>,
+    /// Pieces that were written, to be filled again.
+    used: Receiver<Vec<u8>>,
+    thread: JoinHandle<Filed>,
 }
 
 /// What became of a body that went to a file: how far the file got, and what was wrong with it.
@@ -27,19 +38,43 @@ impl Taking {
             Incoming::Memory(collecting) => Self::Memory(collecting),
             Incoming::File(filing) => {
                 let (pieces, waiting) = async_channel::bounded(DEPTH);
-                Self::File { pieces, thread: async_std::task::spawn_blocking(move || write(filing, &waiting)) }
+                let (written, used) = async_channel::bounded(DEPTH + 2);
+                let thread = async_std::task::spawn_blocking(move || write(filing, &waiting, &written));
+                Self::File(Handing { piece: Vec::new(), pieces, used, thread })
             }
         }
     }
 
-    /// Takes the next bytes.
-    pub(crate) async fn take(&mut self, bytes: Bytes) -> Result<More, Failure> {
+    /// Takes of the next bytes as many as there is room for, and yields how many that are. Unless there was room for all,
+    /// [`hand_over`](Taking::hand_over) makes some.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(usize, More), Failure> {
         match self {
-            Self::Memory(collecting) => collecting.feed(&bytes),
-            // A thread that has stopped says why in the end.
-            Self::File { pieces, .. } => {
-                Ok(if pieces.send(bytes).await.is_ok() { More::Wanted } else { More::Unwanted })
+            Self::Memory(collecting) => Ok((bytes.len(), collecting.feed(bytes)?)),
+            Self::File(handing) => {
+                let amount = bytes.len().min(PIECE - handing.piece.len());
+                handing.piece.extend_from_slice(&bytes[..amount]);
+                Ok((amount, More::Wanted))
             }
+        }
+    }
+
+    /// Hands a whole piece over, which may have to wait for the file.
+    pub(crate) async fn hand_over(&mut self) -> More {
+        match self {
+            Self::File(handing) if handing.piece.len() == PIECE => handing.hand_over().await,
+            _ => More::Wanted,
+        }
+    }
+
+    /// The network has nothing at the moment: if the file hasn't either, it gets what there is.
+    pub(crate) fn pause(&mut self) {
+        if let Self::File(handing) = self
+            && handing.pieces.is_empty()
+            && !handing.piece.is_empty()
+        {
+            let piece = handing.next_piece();
+            // It is empty, and nobody else fills it; a thread that has stopped says why in the end.
+            let _ = handing.pieces.try_send(piece);
         }
     }
 
@@ -47,9 +82,10 @@ impl Taking {
     pub(crate) async fn finish(self, cut: Option<Failure>) -> Result<Received, (Failure, Option<Digester>)> {
         let (digester, written) = match self {
             Self::Memory(collecting) => return cut.map_or_else(|| Ok(collecting.finish()), |why| Err((why, None))),
-            Self::File { pieces, thread } => {
-                drop(pieces);
-                thread.await
+            Self::File(mut handing) => {
+                handing.hand_over().await;
+                drop(handing.pieces);
+                handing.thread.await
             }
         };
         match (written.err().or(cut), digester) {
@@ -60,16 +96,32 @@ impl Taking {
     }
 }
 
-fn write(filing: Filing, pieces: &Receiver<Bytes>) -> Filed {
-    let file = LocalDisk.open_out(filing.path()).map_err(Failure::from);
-    let mut writing = match file.and_then(|file| filing.write_to(file)) {
+impl Handing {
+    async fn hand_over(&mut self) -> More {
+        let piece = self.next_piece();
+        // A thread that has stopped says why in the end.
+        if self.pieces.send(piece).await.is_ok() { More::Wanted } else { More::Unwanted }
+    }
+
+    /// The piece as it is. An empty one takes its place, in memory that was in use before if there is some.
+    fn next_piece(&mut self) -> Vec<u8> {
+        let next = self.used.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE));
+        std::mem::replace(&mut self.piece, next)
+    }
+}
+
+fn write(filing: Filing, pieces: &Receiver<Vec<u8>>, used: &Sender<Vec<u8>>) -> Filed {
+    let mut writing = match filing.write_to(LocalDisk) {
         Ok(writing) => writing,
         Err(why) => return (None, Err(why)),
     };
-    while let Ok(piece) = pieces.recv_blocking() {
+    while let Ok(mut piece) = pieces.recv_blocking() {
         if let Err(why) = writing.feed(&piece) {
             return (Some(writing.into_digester()), Err(why));
         }
+        piece.clear();
+        // If nobody wants it, it is gone.
+        let _ = used.try_send(piece);
     }
     (Some(writing.into_digester()), Ok(()))
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    Copied, Copy, CopyOptions, DeleteManifest, DeleteRepository, Deleted, Destination, FetchConfig, FetchManifest,
-    Flow, Inspect, InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging, Preview, Previewed, Pull,
-    PullOptions, Pulled, Push, PushOptions, Pushed, PutManifest, ReadArchive, Resolve, Retag, SaveBlob, Untag,
-    Verified, VerifyArchive,
+    Authenticate, Authenticated, Copied, Copy, CopyOptions, DeleteManifest, DeleteRepository, Deleted, Destination,
+    FetchConfig, FetchManifest, Flow, Inspect, InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging,
+    Preview, Previewed, Pull, PullOptions, Pulled, Push, PushOptions, Pushed, PutManifest, ReadArchive, Resolve, Retag,
+    SaveBlob, Untag, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
@@ -91,6 +91,14 @@ impl Client {
     /// When nothing answers there, or what answers is no registry.
     pub fn ping(&self, registry: &Registry) -> Result<Ping, Error> {
         self.run(Pinging::new(registry.clone()))
+    }
+
+    /// Shows a registry what is configured for it, to see whether it lets one in.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when it doesn't.
+    pub fn authenticate(&self, registry: &Registry) -> Result<Authenticated, Error> {
+        self.run(Authenticate::new(registry.clone()))
     }
 
     /// Pushes images of an archive: a `docker save` tar, an OCI archive or an OCI layout folder.

@@ -17,6 +17,8 @@ use crate::socket::connector;
 const IDLE: Duration = Duration::from_secs(90);
 /// The largest head of a reply, in bytes: registries hand out `Location`s of many kilobytes.
 const HEAD: usize = 256 << 10;
+/// What is read from a socket at a time, at most. Only what was ever read takes memory.
+const INPUT: usize = 256 << 10;
 
 /// An agent that does what it is told and nothing else: no redirects, no decompression, no cookies, no proxies of its own
 /// finding, statuses as replies.
@@ -43,6 +45,7 @@ pub(crate) fn agent(config: &Config, roots: &[Vec<u8>]) -> Agent {
         .accept("")
         .accept_encoding("")
         .max_response_header_size(HEAD)
+        .input_buffer_size(INPUT)
         .max_idle_connections(per_host * 4)
         .max_idle_connections_per_host(per_host)
         .max_idle_age(IDLE)

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::Method;
 use registry_proto::Digester;
 use registry_proto::job::{
-    Completion, Failure, FailureKind, Incoming, Job, More, Outgoing, Payload, Plan, Received, Storage as _, Timeouts,
+    Completion, Failure, FailureKind, Incoming, Job, More, Outgoing, Payload, Plan, Received, Timeouts,
 };
 use ureq::{Agent, Body, SendBody};
 
@@ -103,8 +103,7 @@ fn receive(
             collecting.finish()
         }
         Incoming::File(filing) => {
-            let mut writing =
-                LocalDisk.open_out(filing.path()).map_err(Failure::from).and_then(|file| filing.write_to(file))?;
+            let mut writing = filing.write_to(LocalDisk)?;
             let taken = pieces(&mut body, &mut vec![0; BUFFER], stop, |piece| {
                 writing.feed(piece)?;
                 Ok(More::Wanted)

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
-    Copied, Copy, CopyOptions, DeleteManifest, DeleteRepository, Deleted, Destination, FetchConfig, FetchManifest,
-    Flow, Inspect, InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging, Preview, Previewed, Pull,
-    PullOptions, Pulled, Push, PushOptions, Pushed, PutManifest, ReadArchive, Resolve, Retag, SaveBlob, Untag,
-    Verified, VerifyArchive,
+    Authenticate, Authenticated, Copied, Copy, CopyOptions, DeleteManifest, DeleteRepository, Deleted, Destination,
+    FetchConfig, FetchManifest, Flow, Inspect, InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging,
+    Preview, Previewed, Pull, PullOptions, Pulled, Push, PushOptions, Pushed, PutManifest, ReadArchive, Resolve, Retag,
+    SaveBlob, Untag, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::connect::Http;
 use crate::drive::Driver;
+use crate::tls::Tls;
 
 /// A client for container registries. Cheap to clone; clones share connections, tokens and what is known to exist.
 ///
@@ -62,18 +63,7 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Misuse`] when an added certificate is none.
     pub fn build(self) -> Result<Client, Error> {
-        let mut trusted = rustls::RootCertStore::empty();
-        trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        for root in self.roots {
-            trusted.add(root).map_err(|why| Error::Misuse(format!("a root certificate can't be used: {why}")))?;
-        }
-        // Named outright: where another crate compiles in a second provider, the implicit choice panics.
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|why| Error::Misuse(format!("TLS can't be set up: {why}")))?
-            .with_root_certificates(trusted)
-            .with_no_client_auth();
+        let tls = Tls::new(self.roots)?;
         let http = Http::new(tls, self.config.requests_per_registry.get(), self.config.timeouts.connect);
         let seed = self.seed.unwrap_or_else(random_seed);
         Ok(Client { driver: Driver::new(self.config, seed, http), cancelled: watch::Sender::new(false) })
@@ -106,6 +96,14 @@ impl Client {
     /// When nothing answers there, or what answers is no registry.
     pub async fn ping(&self, registry: &Registry) -> Result<Ping, Error> {
         self.run(Pinging::new(registry.clone())).await
+    }
+
+    /// Shows a registry what is configured for it, to see whether it lets one in.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when it doesn't.
+    pub async fn authenticate(&self, registry: &Registry) -> Result<Authenticated, Error> {
+        self.run(Authenticate::new(registry.clone())).await
     }
 
     /// Pushes images of an archive: a `docker save` tar, an OCI archive or an OCI layout folder.

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
 use crate::body::OutgoingBody;
+use crate::tls::Tls;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -42,15 +43,12 @@ pub(crate) struct Http {
 
 impl Http {
     /// `per_host`: how many connections to one host there may be at a time.
-    pub(crate) fn new(tls: rustls::ClientConfig, per_host: usize, connect: Duration) -> Self {
+    pub(crate) fn new(tls: Tls, per_host: usize, connect: Duration) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        #[cfg(feature = "http2")]
-        let https = https.enable_http2();
-        let https = https.wrap_connector(EarlyConnector(tcp));
-        let connector = LimitedConnector { https, per_host, connect, hosts: Arc::default() };
+        let tls = Arc::new(LazyTls { tls, https: OnceLock::new() });
+        let connector = LimitedConnector { tcp: EarlyConnector(tcp), tls, per_host, connect, hosts: Arc::default() };
         let mut pool = Pool::builder(TokioExecutor::new());
         pool.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(per_host);
         pool.http1_max_headers(200);
@@ -100,7 +98,8 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
 /// Bounds the connections to each host, and the time that opening one may take.
 #[derive(Clone, Debug)]
 struct LimitedConnector {
-    https: HttpsConnector<EarlyConnector>,
+    tcp: EarlyConnector,
+    tls: Arc<LazyTls>,
     per_host: usize,
     connect: Duration,
     hosts: Arc<Mutex<BTreeMap<String, Arc<Semaphore>>>>,
@@ -112,7 +111,7 @@ impl Service<Uri> for LimitedConnector {
     type Future = Pin<Box<dyn Future<Output = Result<Limited, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.https.poll_ready(cx)
+        self.tcp.poll_ready(cx)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
@@ -121,16 +120,47 @@ impl Service<Uri> for LimitedConnector {
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(self.per_host))))
         };
-        let mut https = self.https.clone();
-        let limit = self.connect;
+        let (tcp, tls, limit) = (self.tcp.clone(), Arc::clone(&self.tls), self.connect);
         Box::pin(async move {
             let place = places.acquire_owned().await?;
-            match tokio::time::timeout(limit, https.call(uri)).await {
+            match tokio::time::timeout(limit, connect(tcp, tls, uri)).await {
                 Ok(Ok(stream)) => Ok(Limited { stream, hangup: Arc::default(), _place: place }),
                 Ok(Err(why)) => Err(why),
                 Err(_) => Err(Failure::new(FailureKind::Timeout(Phase::Connect), "").into()),
             }
         })
+    }
+}
+
+/// A connection, with TLS if the URL says so.
+async fn connect(mut tcp: EarlyConnector, tls: Arc<LazyTls>, uri: Uri) -> Result<MaybeHttpsStream<Early>, BoxError> {
+    if uri.scheme_str() != Some("https") {
+        return Ok(MaybeHttpsStream::Http(tcp.call(uri).await?));
+    }
+    let mut https = match tls.https.get() {
+        Some(https) => https.clone(),
+        // Files are read for it.
+        None => tokio::task::spawn_blocking(move || tls.connector(tcp)).await?,
+    };
+    https.call(uri).await
+}
+
+/// What connects with TLS, once it is needed.
+#[derive(Debug)]
+struct LazyTls {
+    tls: Tls,
+    https: OnceLock<HttpsConnector<EarlyConnector>>,
+}
+
+impl LazyTls {
+    fn connector(&self, tcp: EarlyConnector) -> HttpsConnector<EarlyConnector> {
+        let connector = || {
+            let https = HttpsConnectorBuilder::new().with_tls_config(self.tls.config()).https_only().enable_http1();
+            #[cfg(feature = "http2")]
+            let https = https.enable_http2();
+            https.wrap_connector(tcp)
+        };
+        self.https.get_or_init(connector).clone()
     }
 }
 

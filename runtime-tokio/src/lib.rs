@@ -12,6 +12,7 @@ mod perform;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod taking;
+mod tls;
 
 pub use client::{Client, ClientBuilder};
 pub use registry_proto as proto;

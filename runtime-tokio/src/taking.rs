@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use registry_proto::Digester;
-use registry_proto::job::{Collecting, Failure, FailureKind, Filing, Incoming, More, Received, Storage as _};
+use registry_proto::job::{Collecting, Failure, FailureKind, Filing, Incoming, More, Received};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -61,8 +61,7 @@ impl Taking {
 }
 
 fn write(filing: Filing, mut pieces: mpsc::Receiver<Bytes>) -> Filed {
-    let file = LocalDisk.open_out(filing.path()).map_err(Failure::from);
-    let mut writing = match file.and_then(|file| filing.write_to(file)) {
+    let mut writing = match filing.write_to(LocalDisk) {
         Ok(writing) => writing,
         Err(why) => return (None, Err(why)),
     };

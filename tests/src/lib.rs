@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
 
+pub mod bench;
 pub mod copies;
 pub mod docker_registry;
 pub mod images;
 pub mod keeping;
 pub mod memory;
+pub mod mirrors;
 pub mod pulls;
 pub mod referrers;
 pub mod runtimes;

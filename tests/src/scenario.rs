@@ -86,6 +86,10 @@ impl Scenario {
             // (Manifests have to pass as well: they can't be sent in pieces.)
             profile.max_body = Some(2500 + dice.below(2500));
         }
+        if dice.below(4) == 0 {
+            profile.redirect_blobs = Some("http://localhost:5002/storage".to_owned());
+            profile.signs_for_get = dice.below(2) == 0;
+        }
         if dice.below(3) == 0 {
             profile.requires_auth = Some(Auth::bearer_for("http://localhost:5001/token", "registry", "user", "secret"));
             config.log_in(&"localhost:5000".parse().unwrap(), Credential::password("user", "secret"));
@@ -152,12 +156,7 @@ impl Scenario {
         check_progress(&ran.events);
         let limit = self.config.requests_per_registry.get();
         assert!(ran.most_requests <= limit, "{} requests under way, {limit} allowed", ran.most_requests);
-        assert!(
-            ran.most_at_once <= self.config.transfers.get(),
-            "{} jobs at once, {} allowed",
-            ran.most_at_once,
-            self.config.transfers
-        );
+        check_width(ran, &self.config, 1);
         // Backoff is bounded: no run may hang for hours of virtual time.
         assert!(ran.took < Duration::from_secs(4 * 3600), "it took {:?}", ran.took);
     }
@@ -202,6 +201,17 @@ fn check_manifest(registry: &Registry, repository: &str, bytes: Bytes, media_typ
         }
         other => panic!("nobody put {other:?}"),
     }
+}
+
+/// How many blobs are asked to be mounted at a time.
+const MOUNTS: usize = 16;
+
+/// Checks that no more blobs are moved at a time than may be, each by so many jobs, and that little else goes on beside.
+pub(crate) fn check_width<T>(ran: &Ran<T>, config: &Config, jobs: usize) {
+    let transfers = config.transfers.get();
+    assert!(ran.most_sending <= transfers, "{} blobs sent at once, {transfers} allowed", ran.most_sending);
+    let most = (jobs * transfers).max(MOUNTS + (jobs - 1) * transfers);
+    assert!(ran.most_at_once <= most, "{} jobs at once, {transfers} transfers", ran.most_at_once);
 }
 
 /// What is told of a blob never goes back.

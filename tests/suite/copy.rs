@@ -14,10 +14,11 @@ use http::StatusCode;
 use registry_proto::archive::make::MemoryDisk;
 use registry_proto::flow::{Copied, Copy, CopyOptions};
 use registry_proto::spec::{Descriptor, Digest, ImageManifest, MediaType};
-use registry_proto::testing::registry::{Outcome, Profile, Registry, Support};
+use registry_proto::testing::registry::{Mount, Outcome, Profile, Registry, Support};
 use registry_proto::testing::simulation::{Faults, Ran, Simulation};
 use registry_proto::{Config, Error, Session};
 use registry_tests::copies::{CopyScenario, HERE, THERE};
+use registry_tests::images::{image, put};
 use registry_tests::seeds::{for_every_seed, number};
 
 /// How many seeds are run where nobody says otherwise.
@@ -129,6 +130,34 @@ fn a_large_blob_goes_in_pieces_one_ahead() {
     // The first piece is asked for before there is a session to send it to, the second before the first is there.
     let at = |part: &str| ran.requests.iter().position(|asked| asked.line.contains(part)).unwrap();
     assert!(at("PATCH ") > at("/a/blobs/"), "{:#?}", ran.requests);
+}
+
+/// Sixty layers within a registry: nothing is asked but whether the image is there and whether they can be mounted, and that
+/// of many at a time.
+#[test]
+fn mounts_are_asked_for_many_at_a_time() {
+    for (mount, moves) in [(Mount::Works, false), (Mount::Ignored, true)] {
+        let mut registry = Registry::new(Profile { mount, ..Profile::distribution_2_8() });
+        let layers: Vec<Vec<u8>> = (0..60u8).map(|at| vec![at; 100]).collect();
+        let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+        put(&mut registry, "a", Some("v1"), &image(&layers));
+        let mut world = Simulation::new(1, registry, MemoryDisk::default());
+        let (from, to) = (format!("{HERE}/a:v1"), format!("{HERE}/b:v1"));
+        let copy = Copy::new(from.parse().unwrap(), to.parse().unwrap(), CopyOptions::default());
+        let ran = world.run(&mut Session::new(Config::default(), 1), copy);
+        let totals = ran.result.unwrap().totals;
+        let count = |start: &str| ran.requests.iter().filter(|asked| asked.line.starts_with(start)).count();
+        assert_eq!(count("POST "), 61);
+        assert!(ran.most_at_once >= 16, "{} at a time", ran.most_at_once);
+        if moves {
+            assert_eq!((totals.sent, totals.mounted), (61, 0));
+            assert!(ran.most_sending <= 4, "{} blobs at a time", ran.most_sending);
+        } else {
+            assert_eq!((totals.sent, totals.mounted), (0, 61));
+            // The image's manifest, whether it is there, and putting it there.
+            assert_eq!(ran.requests.len(), 61 + 3, "{:#?}", ran.requests);
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use registry_proto::archive::make::MemoryDisk;
 use registry_proto::archive::{Archive, ArchiveFormat, Limits};
 use registry_proto::flow::{Platforms, Pull, PullOptions, Pulled};
-use registry_proto::job::{Failure, FailureKind, Incoming, Job, Phase, Received, Storage as _};
+use registry_proto::job::{Failure, FailureKind, Incoming, Job, Phase, Received};
 use registry_proto::spec::{Descriptor, Digest, ImageManifest, Manifest, MediaType};
 use registry_proto::testing::files::MemoryFiles;
 use registry_proto::{Config, Error, Flow, Session, Step, Time};
@@ -100,8 +100,7 @@ fn pull(replies: &[Reply]) -> Ran {
                         Err(why) => Err((why, None)),
                     },
                     Incoming::File(filing) => {
-                        let file = files.open_out(filing.path()).unwrap();
-                        let mut writing = filing.write_to(file).unwrap();
+                        let mut writing = filing.write_to(files.clone()).unwrap();
                         // Byte by byte: a limit shows at the byte that is too many.
                         let fed = body.iter().try_for_each(|byte| writing.feed(&[*byte]));
                         let digester = writing.into_digester();

@@ -623,6 +623,50 @@ fn credentials_stay_at_home(runtime: Runtime) {
     }
 }
 
+/// Storage behind a URL that is signed for `GET` only: whether a blob is there can be told all the same, and what is known of
+/// one blob is not found out again for the next.
+fn c54_storage_that_takes_no_head(runtime: Runtime) {
+    let sample = Sample::new(&[b"one", b"another", b""]);
+    let storage = serve(|asked| match (asked.head.method.as_str(), asked.header("range")) {
+        ("GET", "bytes=0-0") if asked.head.uri.path().ends_with(Digest::of(b"").encoded()) => {
+            Answer::raw(reply("416 Range Not Satisfiable", &["Content-Range: bytes */0"], ""))
+        }
+        ("GET", "bytes=0-0") => {
+            let size = asked.head.uri.query().unwrap();
+            Answer::raw(reply("206 Partial Content", &[&format!("Content-Range: bytes 0-0/{size}")], "?"))
+        }
+        _ => Answer::raw(reply("403 Forbidden", &[], "<Error><Code>SignatureDoesNotMatch</Code></Error>")),
+    });
+    let to = storage.host();
+    let sizes: std::collections::BTreeMap<String, usize> = sample
+        .image
+        .layers
+        .iter()
+        .chain([&sample.image.config()])
+        .map(|content| (Digest::of(content).to_string(), content.len()))
+        .collect();
+    let server = serve(move |asked| {
+        let blob = asked.head.uri.path().strip_prefix(&format!("/v2/{REPOSITORY}/blobs/")).unwrap_or_default();
+        let Some(size) = sizes.get(blob).filter(|_| blob != Digest::of(b"another").as_str()) else {
+            return Answer::registry();
+        };
+        // A digest as a path would be for the storage to refuse.
+        let target = format!("Location: http://{to}/{}?{size}", blob.replace(':', "/"));
+        Answer::raw(reply("307 Temporary Redirect", &[&target], ""))
+    });
+    for content in [sample.image.layers[0].clone(), sample.image.layers[2].clone(), sample.image.config()] {
+        server.registry().insert_blob(REPOSITORY, content);
+    }
+    let mut config = once();
+    config.transfers = NonZeroUsize::MIN;
+    let ran = sample.push(runtime, config, &server);
+    let totals = ran.result.unwrap().totals;
+    assert_eq!((totals.existed, totals.sent), (3, 1));
+    sample.check(&server);
+    assert_eq!(storage.count("HEAD", "/"), 1, "it was tried once");
+    assert_eq!(storage.count("GET", "/"), 3);
+}
+
 // ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Short enough to wait for, long enough to be told from the others.
@@ -844,6 +888,7 @@ on_all_runtimes!(
     content_encodings_are_left_alone,
     redirects_are_the_cores_business,
     credentials_stay_at_home,
+    c54_storage_that_takes_no_head,
     connecting_has_a_limit,
     waiting_for_a_reply_has_a_limit,
     a_reply_that_stops_has_a_limit,

@@ -123,7 +123,7 @@ fn dependencies_are_values_only() {
 }
 
 /// The layers from the top down, and below them the words that all of them speak.
-const LAYERS: [&str; 5] = ["flow", "session", "endpoint", "archive", "spec"];
+const LAYERS: [&str; 6] = ["flow", "session", "endpoint", "archive", "credentials", "spec"];
 
 #[test]
 fn layers_import_downwards_only() {

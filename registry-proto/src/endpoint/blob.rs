@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::CONTENT_RANGE;
+use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use http::{Method, StatusCode, Uri};
 
 use crate::endpoint::{Ask, Replay, Reply, repository_url};
@@ -23,15 +23,55 @@ pub(crate) fn look(origin: &Origin, repository: &RepositoryName, digest: &Digest
     Ask::new(Method::HEAD, url(origin, repository, digest), ScopeSet::pull(repository), limits)
 }
 
+/// What a `HEAD` tells about a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exists {
+    Yes,
+    No,
+    /// Nothing: the storage that it led to takes no such request. [`peek`] instead.
+    NotTold,
+}
+
 /// Whether the registry holds the blob, by status: a HEAD has no body to explain itself. A size that differs means that
-/// the reply is about something else (a proxy's error page), so the blob counts as absent.
-pub(crate) fn exists(reply: &Reply, size: u64) -> Result<bool, Error> {
+/// the reply is about something else (a proxy's error page), so the blob counts as absent. `asked`: the registry's own URL.
+pub(crate) fn exists(reply: &Reply, asked: &Uri, size: u64) -> Result<Exists, Error> {
     match reply.status {
-        StatusCode::OK => {
-            let told: Option<u64> = reply.header("content-length").and_then(|length| length.trim().parse().ok());
-            // Some proxies drop the length of a HEAD or make it zero.
-            Ok(told.is_none_or(|told| told == size || told == 0))
+        StatusCode::OK => Ok(if is_of_size(reply, size) { Exists::Yes } else { Exists::No }),
+        StatusCode::NOT_FOUND => Ok(Exists::No),
+        // A signed URL is good for one method.
+        StatusCode::BAD_REQUEST
+        | StatusCode::FORBIDDEN
+        | StatusCode::METHOD_NOT_ALLOWED
+        | StatusCode::NOT_IMPLEMENTED
+            if reply.url != *asked =>
+        {
+            Ok(Exists::NotTold)
         }
+        _ => Err(reply.refusal(None)),
+    }
+}
+
+/// Some proxies drop the length of a HEAD or make it zero.
+fn is_of_size(reply: &Reply, size: u64) -> bool {
+    let told: Option<u64> = reply.header("content-length").and_then(|length| length.trim().parse().ok());
+    told.is_none_or(|told| told == size || told == 0)
+}
+
+/// `GET` of a blob's first byte, to see whether it is there.
+pub(crate) fn peek(origin: &Origin, repository: &RepositoryName, digest: &Digest, limits: &Limits) -> Ask {
+    // As a HEAD, it is asked on the way to an upload.
+    Ask::new(Method::GET, url(origin, repository, digest), ScopeSet::push(repository), limits)
+        .header(RANGE, HeaderValue::from_static("bytes=0-0"))
+}
+
+/// Whether the blob is there whose first byte was asked for.
+pub(crate) fn peeked(reply: &Reply, size: u64) -> Result<bool, Error> {
+    let total = || reply.header(CONTENT_RANGE.as_str()).and_then(ContentRange::parse).and_then(|range| range.total);
+    match reply.status {
+        StatusCode::PARTIAL_CONTENT => Ok(total().is_none_or(|total| total == size)),
+        StatusCode::OK => Ok(is_of_size(reply, size)),
+        // An empty blob has no first byte.
+        StatusCode::RANGE_NOT_SATISFIABLE => Ok(size == 0),
         StatusCode::NOT_FOUND => Ok(false),
         _ => Err(reply.refusal(None)),
     }
@@ -233,13 +273,51 @@ mod tests {
 
     #[test]
     fn a_failed_head_is_not_taken_for_missing() {
-        let exists = |status, length| exists(&golden::reply(status, &[("content-length", length)], ""), 3);
-        assert!(exists(200, "3").unwrap());
-        assert!(exists(200, "0").unwrap());
-        assert!(!exists(200, "4").unwrap());
-        assert!(!exists(404, "0").unwrap());
+        let exists = |status, length| {
+            let reply = golden::reply(status, &[("content-length", length)], "");
+            let asked = reply.url.clone();
+            exists(&reply, &asked, 3)
+        };
+        assert_eq!(exists(200, "3").unwrap(), Exists::Yes);
+        assert_eq!(exists(200, "0").unwrap(), Exists::Yes);
+        assert_eq!(exists(200, "4").unwrap(), Exists::No);
+        assert_eq!(exists(404, "0").unwrap(), Exists::No);
         assert!(exists(403, "0").is_err());
         assert!(exists(500, "0").is_err());
+    }
+
+    #[test]
+    fn c54_what_storage_says_to_a_head_tells_nothing() {
+        let (origin, name, digest) = (golden::origin(), "a/b".parse().unwrap(), Digest::of(b"abc"));
+        let asked = url(&origin, &name, &digest);
+        for (status, told) in [
+            (400, Some(Exists::NotTold)),
+            (403, Some(Exists::NotTold)),
+            (405, Some(Exists::NotTold)),
+            (501, Some(Exists::NotTold)),
+            (404, Some(Exists::No)),
+            (200, Some(Exists::Yes)),
+            (401, None),
+            (500, None),
+        ] {
+            assert_eq!(exists(&golden::reply(status, &[], ""), &asked, 3).ok(), told, "{status}");
+        }
+        assert_eq!(
+            golden::text(&peek(&origin, &name, &digest, &Limits::default())),
+            format!(
+                "GET https://r.example/v2/a/b/blobs/{digest}\naccept-encoding: identity\nrange: bytes=0-0\n(repository:a/b:pull,push)\n"
+            )
+        );
+        let peeked = |status, header: (&str, &str), size| peeked(&golden::reply(status, &[header], ""), size).ok();
+        assert_eq!(peeked(206, ("content-range", "bytes 0-0/3"), 3), Some(true));
+        assert_eq!(peeked(206, ("content-range", "bytes 0-0/*"), 3), Some(true));
+        assert_eq!(peeked(206, ("content-range", "bytes 0-0/4"), 3), Some(false));
+        assert_eq!(peeked(200, ("content-length", "3"), 3), Some(true), "it takes no notice of Range");
+        assert_eq!(peeked(200, ("content-length", "4"), 3), Some(false));
+        assert_eq!(peeked(416, ("content-range", "bytes */0"), 0), Some(true));
+        assert_eq!(peeked(416, ("content-range", "bytes */0"), 3), Some(false));
+        assert_eq!(peeked(404, ("x", "y"), 3), Some(false));
+        assert_eq!(peeked(403, ("x", "y"), 3), None);
     }
     #[test]
     fn c33_c52_small_blobs_are_verified() {

@@ -17,9 +17,34 @@ pub struct Fleet<F: Flow> {
     live: Vec<(usize, F)>,
     outputs: Vec<Option<F::Output>>,
     width: NonZeroUsize,
+    gate: Option<Gate<F>>,
     /// Who is asked first: the turn goes round, so that a busy child doesn't keep the others from starting.
     turn: usize,
     failure: Option<Error>,
+}
+
+/// A narrower place on the way of each flow, at which it waits until it is let through.
+#[derive(Debug)]
+struct Gate<F> {
+    width: NonZeroUsize,
+    waits: fn(&F) -> bool,
+    open: fn(&mut F),
+    /// Those that were let through and are not done.
+    through: Vec<usize>,
+}
+
+impl<F> Gate<F> {
+    /// Lets through whom there is room for, in the fleet's order. Whether there was somebody.
+    fn let_through(&mut self, live: &mut [(usize, F)]) -> bool {
+        let before = self.through.len();
+        while self.through.len() < self.width.get() {
+            let waiting = live.iter_mut().filter(|(_, flow)| (self.waits)(flow));
+            let Some((index, flow)) = waiting.min_by_key(|(index, _)| *index) else { break };
+            (self.open)(flow);
+            self.through.push(*index);
+        }
+        self.through.len() > before
+    }
 }
 
 impl<F: Flow> Fleet<F> {
@@ -27,7 +52,14 @@ impl<F: Flow> Fleet<F> {
     pub fn new(flows: impl IntoIterator<Item = F>, width: NonZeroUsize) -> Self {
         let queue: VecDeque<_> = flows.into_iter().enumerate().collect();
         let outputs = queue.iter().map(|_| None).collect();
-        Self { queue, live: Vec::new(), outputs, width, turn: 0, failure: None }
+        Self { queue, live: Vec::new(), outputs, width, gate: None, turn: 0, failure: None }
+    }
+
+    /// With a gate that lets `width` of them through at a time: what comes behind it is harder than what comes before. `waits`:
+    /// whether a flow has come to it; `open`: lets it go on.
+    pub(crate) fn gated(mut self, width: NonZeroUsize, waits: fn(&F) -> bool, open: fn(&mut F)) -> Self {
+        self.gate = Some(Gate { width, waits, open, through: Vec::new() });
+        self
     }
 
     fn wind_down(&mut self, why: Error) {
@@ -60,6 +92,9 @@ impl<F: Flow> Flow for Fleet<F> {
                     None => Ok(std::mem::take(&mut self.outputs).into_iter().flatten().collect()),
                 });
             }
+            if self.gate.as_mut().is_some_and(|gate| gate.let_through(&mut self.live)) {
+                (idle, until) = (0, None);
+            }
             if idle == self.live.len() {
                 return Step::Wait(until);
             }
@@ -80,6 +115,9 @@ impl<F: Flow> Flow for Fleet<F> {
                 Step::Done(result) => {
                     let index = *index;
                     self.live.swap_remove(self.turn);
+                    if let Some(gate) = &mut self.gate {
+                        gate.through.retain(|through| *through != index);
+                    }
                     // Those asked so far may be affected by what the finished one did: ask them all again.
                     (idle, until) = (0, None);
                     match result {

@@ -6,6 +6,7 @@
 //!                 └──▶ Exchange ◀─────┘                  the leaf: authorised, paced, redirected, retried
 //! ```
 
+mod authenticate;
 mod blob;
 mod choose;
 mod contract;
@@ -20,6 +21,7 @@ mod fetch_config;
 mod fetch_manifest;
 mod file;
 mod fleet;
+mod has_blob;
 mod identify;
 mod inspect;
 mod list;
@@ -38,10 +40,11 @@ mod verify;
 mod walk;
 
 pub use crate::session::Context;
+pub use authenticate::{Authenticate, Authenticated};
 pub use blob::{ReadBlob, SaveBlob};
 pub(crate) use contract::ready;
 pub use contract::{Flow, Step};
-pub use copy::{Copied, Copy, CopyOptions};
+pub use copy::{Copied, Copy, CopyOptions, LeftOut};
 pub use delete::{DeleteManifest, DeleteRepository, Deleted, Untag};
 pub use deliver::{PushedReference, Totals};
 pub use each::Each;
@@ -51,6 +54,7 @@ pub use fetch_config::FetchConfig;
 pub use fetch_manifest::FetchManifest;
 pub(crate) use file::File;
 pub use fleet::Fleet;
+pub(crate) use has_blob::{HasBlob, Held};
 pub use inspect::{Inspect, InspectMany, Inspected, InspectedChild};
 pub use list::{Collected, ListCatalog, ListTags};
 pub(crate) use manifest::{HasManifest, PutOutcome, Putting};

@@ -15,17 +15,19 @@ use crate::job::Completion;
 use crate::spec::{Descriptor, Digest, ImageConfig, Kind, Manifest, ManifestContent, Platform, Reference, Repository};
 
 /// How deep indexes may be nested.
-const DEEPEST: usize = 8;
+pub(crate) const DEEPEST: usize = 8;
 /// How many manifests one image may have.
-const MOST_MANIFESTS: usize = 10_000;
+pub(crate) const MOST_MANIFESTS: usize = 10_000;
 /// How large all manifests of an image may be together, in bytes: they are in memory.
-const MOST_BYTES: u64 = 64 << 20;
+pub(crate) const MOST_BYTES: u64 = 64 << 20;
 
 /// Fetches the manifest that a reference names and all manifests below it.
 #[derive(Debug)]
 pub(crate) struct FetchTree {
     reference: Reference,
     platform: Option<Platform>,
+    /// What the reference leads to, if that was fetched before.
+    given: Option<Manifest>,
     found: BTreeMap<Digest, Manifest>,
     /// Whether an image by itself has to be for the platform, too.
     strict: bool,
@@ -36,6 +38,7 @@ pub(crate) struct FetchTree {
     chosen: Option<Platform>,
     /// Manifests that are still to be fetched, by the size that was told.
     bytes: u64,
+    most_bytes: u64,
     depth: usize,
     state: State,
 }
@@ -66,15 +69,29 @@ impl FetchTree {
         Self {
             reference,
             platform,
+            given: None,
             found: BTreeMap::new(),
             strict: true,
             is_chosen: false,
             root: None,
             chosen: None,
             bytes: 0,
+            most_bytes: MOST_BYTES,
             depth: 0,
             state: State::New,
         }
+    }
+
+    /// Below what the reference leads to, which was fetched before.
+    pub(crate) fn below(mut self, root: Manifest) -> Self {
+        self.given = Some(root);
+        self
+    }
+
+    /// One of so many at a time: each with its share of what may be in memory.
+    pub(crate) const fn one_of(mut self, count: u64) -> Self {
+        self.most_bytes = MOST_BYTES / count;
+        self
     }
 
     /// An image that is for one platform only will do, whatever platform that is.
@@ -151,8 +168,8 @@ impl FetchTree {
         // (What was just found may be named by a neighbour as well.)
         next.retain(|digest, _| !self.found.contains_key(digest));
         self.bytes = next.values().fold(self.bytes, |sum, child| sum.saturating_add(child.size));
-        if self.found.len() + next.len() > MOST_MANIFESTS || self.bytes > MOST_BYTES {
-            let what = format!("more than {MOST_MANIFESTS} manifests or {} MiB of them", MOST_BYTES >> 20);
+        if self.found.len() + next.len() > MOST_MANIFESTS || self.bytes > self.most_bytes {
+            let what = format!("more than {MOST_MANIFESTS} manifests or {} MiB of them", self.most_bytes >> 20);
             return Err(Error::Misuse(format!(
                 "{}: the image has {what}, which is more than is taken",
                 self.reference
@@ -229,10 +246,10 @@ impl Flow for FetchTree {
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<Tree> {
         loop {
             let next = match &mut self.state {
-                State::New => {
-                    self.state = State::Root(Box::new(FetchManifest::new(&self.reference)));
-                    continue;
-                }
+                State::New => match self.given.take() {
+                    Some(root) => self.after_root(cx, root),
+                    None => Ok(Some(State::Root(Box::new(FetchManifest::new(&self.reference))))),
+                },
                 State::Root(fetch) => {
                     let root = ready!(fetch.poll(cx));
                     root.and_then(|root| self.after_root(cx, root))

@@ -1,16 +1,16 @@
 //! Reply bodies: where they go and how much of them is taken.
 
 use std::fmt;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::header::CONTENT_RANGE;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 
 use crate::digester::Digester;
-use crate::job::{BlobPart, Failure, FailureKind, FileRange, Meter};
+use crate::job::{BlobPart, Failure, FailureKind, FileRange, Meter, Storage};
 use crate::spec::{ContentRange, Digest};
 
 /// Which [`Sink`] a reply's body goes to, decided by its head alone. Pure data that travels with the job, so that a
@@ -61,7 +61,11 @@ impl Plan {
     /// Where the body of the reply with this head goes.
     pub fn sink(self, head: &http::response::Parts) -> Incoming {
         let collect = |limit, truncate| {
-            Incoming::Memory(Collecting { limit, truncate, keep: true, taken: 0, bytes: BytesMut::new() })
+            // What is announced has room at once, within what is taken at all, so that it is not moved as it grows.
+            let told = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+            let room = usize::try_from(told.unwrap_or(0).min(limit)).unwrap_or(0);
+            let bytes = BytesMut::with_capacity(room);
+            Incoming::Memory(Collecting { limit, truncate, keep: true, taken: 0, bytes })
         };
         let discard = |limit| {
             Incoming::Memory(Collecting { limit, truncate: true, keep: false, taken: 0, bytes: BytesMut::new() })
@@ -234,30 +238,36 @@ pub struct Filing {
 }
 
 impl Filing {
-    /// The file, to be opened with [`Storage::open_out`](super::Storage::open_out).
-    pub fn path(&self) -> &Arc<Path> {
-        &self.place.path
-    }
-
-    /// Starts writing to the opened file.
+    /// Opens the file and starts to write to it.
     ///
     /// # Errors
-    /// [`FailureKind::Target`] when the file can't be positioned.
-    pub fn write_to<W: Write + Seek>(self, mut file: W) -> Result<Writing<W>, Failure> {
+    /// [`FailureKind::Target`] when it can't be opened or positioned.
+    pub fn write_to<S: Storage>(self, storage: S) -> Result<Writing<S>, Failure> {
         let to = self.place.start + self.place.digester.at();
-        file.seek(SeekFrom::Start(to)).map_err(|why| self.place.unwritten(&why))?;
-        Ok(Writing { file, place: self.place, offset: self.offset })
+        let opened = storage.open_out(&self.place.path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(to))?;
+            Ok(file)
+        });
+        let file = opened.map_err(|why| self.place.unwritten(&why))?;
+        Ok(Writing { storage, file, unsettled: 0, place: self.place, offset: self.offset })
     }
 }
 
+/// How much is written of a body before it is brought to the disk, in bytes. The disk then works while the network does, and
+/// there is little left to wait for when the file gets its name; smaller steps would keep the disk busy with its bookkeeping.
+const STEP: usize = 16 << 20;
+
 /// A reply body on its way to its file.
-pub struct Writing<W> {
-    file: W,
+pub struct Writing<S: Storage> {
+    storage: S,
+    file: S::Out,
+    /// What was written since the last [`STEP`].
+    unsettled: usize,
     place: FilePlace,
     offset: u64,
 }
 
-impl<W: Write> Writing<W> {
+impl<S: Storage> Writing<S> {
     /// Writes the next bytes of the body, past those that the file has already.
     ///
     /// # Errors
@@ -275,6 +285,11 @@ impl<W: Write> Writing<W> {
         self.place.digester.feed(self.offset, bytes).map_err(|gap| Failure::new(FailureKind::Panicked, gap))?;
         self.offset = end;
         self.place.meter.raise(end);
+        self.unsettled += fresh.len();
+        if self.unsettled >= STEP {
+            self.unsettled = 0;
+            self.storage.settle(&mut self.file).map_err(|why| self.place.unwritten(&why))?;
+        }
         Ok(())
     }
 
@@ -284,8 +299,78 @@ impl<W: Write> Writing<W> {
     }
 }
 
-impl<W> fmt::Debug for Writing<W> {
+impl<S: Storage> fmt::Debug for Writing<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writing").field("place", &self.place).field("offset", &self.offset).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::archive::{Disk, Opened};
+    use crate::spec::Algorithm;
+
+    /// Counts how often it is asked to bring a file to the disk, which works so many times.
+    struct Worn<'a> {
+        settled: &'a Cell<u32>,
+        lasts: u32,
+    }
+
+    impl Disk for Worn<'_> {
+        type File = Cursor<Vec<u8>>;
+
+        fn open(&self, _: &Path) -> io::Result<Opened<Self::File>> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+
+    impl Storage for Worn<'_> {
+        type Out = Cursor<Vec<u8>>;
+
+        fn open_out(&self, _: &Path) -> io::Result<Self::Out> {
+            Ok(Cursor::default())
+        }
+
+        fn resize(&self, _: &mut Self::Out, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn settle(&self, _: &mut Self::Out) -> io::Result<()> {
+            self.settled.set(self.settled.get() + 1);
+            if self.settled.get() > self.lasts { Err(io::Error::other("worn out")) } else { Ok(()) }
+        }
+
+        fn publish(&self, _: &Path, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn feed(storage: Worn<'_>, count: usize) -> Result<(), Failure> {
+        let piece = vec![1; STEP / 4];
+        let size = (count * piece.len()) as u64;
+        let place = FilePlace::new(Path::new("out").into(), 0, size, Digester::new(Algorithm::Sha256));
+        let mut writing = Filing { place, offset: 0 }.write_to(storage)?;
+        (0..count).try_for_each(|_| writing.feed(&piece))
+    }
+
+    #[test]
+    fn a_large_body_is_brought_to_the_disk_step_by_step() {
+        let settled = Cell::new(0);
+        feed(Worn { settled: &settled, lasts: 9 }, 3).unwrap();
+        assert_eq!(settled.get(), 0);
+        feed(Worn { settled: &settled, lasts: 9 }, 9).unwrap();
+        assert_eq!(settled.get(), 2);
+    }
+
+    #[test]
+    fn what_the_disk_says_on_the_way_is_not_lost() {
+        let settled = Cell::new(0);
+        let why = feed(Worn { settled: &settled, lasts: 1 }, 8).unwrap_err();
+        assert_eq!((why.kind(), settled.get()), (FailureKind::Target, 2));
+        assert!(why.to_string().contains("out: worn out"), "{why}");
     }
 }

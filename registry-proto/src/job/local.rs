@@ -31,6 +31,13 @@ pub trait Storage: Disk {
     /// Whatever the file system says.
     fn resize(&self, file: &mut Self::Out, length: u64) -> io::Result<()>;
 
+    /// Brings what was written to a file so far to the disk. That is asked for now and then while a file grows, so that little
+    /// is left to do for [`publish`](Storage::publish).
+    ///
+    /// # Errors
+    /// Whatever the file system says; it may not say it again later.
+    fn settle(&self, file: &mut Self::Out) -> io::Result<()>;
+
     /// Gives a finished file its final name, in the place of what has that name now. The content has to be on the disk
     /// before the name is.
     ///

@@ -23,11 +23,13 @@ pub(crate) struct Learned {
     too_large: Option<u64>,
     cuts: u32,
     chunks_refused: bool,
+    /// A blob that is there could not be asked for with `HEAD`.
+    heads_lead_nowhere: bool,
 }
 
 impl Learned {
     const fn new() -> Self {
-        Self { chunk: FIRST_CHUNK, too_large: None, cuts: 0, chunks_refused: false }
+        Self { chunk: FIRST_CHUNK, too_large: None, cuts: 0, chunks_refused: false, heads_lead_nowhere: false }
     }
 
     /// Whether a body of this size is worth sending in one request.
@@ -42,6 +44,15 @@ impl Learned {
 
     pub(crate) const fn refused_chunks(&mut self) {
         self.chunks_refused = true;
+    }
+
+    /// Whether `HEAD` of a blob leads to storage that doesn't take it.
+    pub(crate) const fn hides_blobs_from_head(&self) -> bool {
+        self.heads_lead_nowhere
+    }
+
+    pub(crate) const fn hid_a_blob_from_head(&mut self) {
+        self.heads_lead_nowhere = true;
     }
 
     /// The size of the next chunk, at least `min` where the registry asked for that (`OCI-Chunk-Min-Length`).

@@ -2,7 +2,6 @@
 
 mod config;
 mod context;
-mod credentials;
 mod known;
 mod learned;
 mod pace;
@@ -13,7 +12,6 @@ mod warned;
 pub use crate::limits::Limits;
 pub use config::{Config, Scheme, TokenRequest, UploadPolicy};
 pub use context::Context;
-pub use credentials::Credentials;
 pub(crate) use learned::Learned;
 pub(crate) use pace::NotYet;
 pub(crate) use tokens::{Area, Permission, Scheme as AuthScheme, TokenKey, Wish};

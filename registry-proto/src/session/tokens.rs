@@ -123,6 +123,11 @@ impl Tokens {
         self.schemes.get(&(origin.clone(), area))
     }
 
+    /// Whether a registry has ever wanted to be shown anything.
+    pub(crate) fn knows(&self, origin: &Origin) -> bool {
+        self.schemes.keys().any(|(known, _)| known == origin)
+    }
+
     pub(crate) fn remember_scheme(&mut self, origin: &Origin, area: Area, scheme: Scheme) {
         self.schemes.insert((origin.clone(), area), scheme);
     }

@@ -63,6 +63,10 @@ impl Storage for MemoryFiles {
         file.change(|content| content.resize(length, 0))
     }
 
+    fn settle(&self, _: &mut MemoryFile) -> io::Result<()> {
+        Ok(())
+    }
+
     fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
         let files = &mut self.0.borrow_mut().0;
         let content = files.remove(from).ok_or(io::ErrorKind::NotFound)?;

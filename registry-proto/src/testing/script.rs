@@ -11,9 +11,7 @@ use http::{HeaderMap, Method, Response, Uri};
 
 use crate::archive::make::MemoryDisk;
 use crate::archive::{Disk as _, Opened};
-use crate::job::{
-    Completion, Failure, FailureKind, FileRange, Incoming, Job, JobId, More, Payload, Plan, Received, Storage as _,
-};
+use crate::job::{Completion, Failure, FailureKind, FileRange, Incoming, Job, JobId, More, Payload, Plan, Received};
 use crate::testing::files::MemoryFiles;
 use crate::{Digester, Error, Event, Flow, Session, Step, Time};
 
@@ -245,8 +243,7 @@ impl<A: FnMut(&Request) -> Result<Response<Bytes>, Failure>> Script<A> {
                 Err(why) => Err((why, None)),
             },
             Incoming::File(filing) => {
-                let opened = self.disk.open_out(filing.path()).map_err(Failure::from);
-                let mut writing = opened.and_then(|file| filing.write_to(file)).map_err(|why| (why, None))?;
+                let mut writing = filing.write_to(self.disk.clone()).map_err(|why| (why, None))?;
                 let fed = writing.feed(&body);
                 let digester = writing.into_digester();
                 match fed {

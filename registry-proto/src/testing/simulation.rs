@@ -17,8 +17,8 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::archive::make::MemoryDisk;
 use crate::archive::{Disk, Opened};
 use crate::job::{
-    Completion, Failure, FailureKind, FileRange, Incoming, Job, JobId, More, Payload, Phase, Plan, Received, Storage,
-    Ticket, kind,
+    Completion, Failure, FailureKind, FileRange, Incoming, Job, JobId, More, Payload, Phase, Plan, Received, Ticket,
+    kind,
 };
 use crate::rng::Rng;
 use crate::spec::Origin;
@@ -89,6 +89,8 @@ pub struct Ran<T> {
     pub most_at_once: usize,
     /// How many requests were under way to one origin at most.
     pub most_requests: usize,
+    /// How many blobs were being sent at most.
+    pub most_sending: usize,
 }
 
 /// One request of a run.
@@ -180,7 +182,8 @@ impl Simulation {
         let mut requests = Vec::new();
         // Jobs by the time when they will be answered; the number keeps those of one moment apart.
         let mut under_way: BTreeMap<(Time, JobId), Job> = BTreeMap::new();
-        let (mut most_at_once, mut most_requests, mut started, mut spins) = (0, 0, 0, 0);
+        let (mut most_at_once, mut most_requests, mut most_sending) = (0, 0, 0);
+        let (mut started, mut spins) = (0, 0);
         for _ in 0..MOST_STEPS {
             match flow.poll(&mut session.at(self.now)) {
                 Step::Run(job) => {
@@ -196,6 +199,7 @@ impl Simulation {
                     under_way.insert((self.now + latency, id), job);
                     most_at_once = most_at_once.max(under_way.len());
                     most_requests = most_requests.max(most_to_one_origin(under_way.values()));
+                    most_sending = most_sending.max(under_way.values().filter(|job| sends_a_blob(job)).count());
                 }
                 Step::Abort(id) => {
                     let key = under_way.keys().find(|(_, running)| *running == id).copied();
@@ -206,7 +210,7 @@ impl Simulation {
                 Step::Done(result) => {
                     assert!(under_way.is_empty(), "the flow is done, but {} jobs are under way", under_way.len());
                     let took = self.now.since(began);
-                    return Ok(Ran { result, events, requests, took, most_at_once, most_requests });
+                    return Ok(Ran { result, events, requests, took, most_at_once, most_requests, most_sending });
                 }
                 Step::Wait(until) => {
                     let next = under_way.keys().next().copied();
@@ -388,8 +392,7 @@ impl Simulation {
                 if whole { Ok(collecting.finish()) } else { Err((cut(), None)) }
             }
             Incoming::File(filing) => {
-                let opened = self.disk.open_out(filing.path()).map_err(Failure::from);
-                let mut writing = opened.and_then(|file| filing.write_to(file)).map_err(|why| (why, None))?;
+                let mut writing = filing.write_to(self.disk.clone()).map_err(|why| (why, None))?;
                 for piece in pieces {
                     if let Err(why) = writing.feed(piece) {
                         return Err((why, Some(writing.into_digester())));
@@ -463,6 +466,12 @@ impl Simulation {
     fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.rng.below(bound as u64)).expect("it is below a usize")
     }
+}
+
+/// Whether it is a request with bytes of a blob.
+fn sends_a_blob(job: &Job) -> bool {
+    matches!(job, Job::Exchange(_, request, ..)
+        if request.uri().path().contains("/blobs/uploads/") && !request.body().is_empty())
 }
 
 /// Of the requests among jobs, how many go to the origin that most of them go to.

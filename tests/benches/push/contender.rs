@@ -1,13 +1,13 @@
 //! Who takes part: each is a process of its own, so that starting up counts and memory is its own.
 
 use std::env;
-use std::fmt;
 use std::io;
 use std::path::Path;
 use std::process::Command;
 
 use registry_proto::Config;
 use registry_proto::flow::{Destination, Push, PushOptions};
+use registry_tests::bench::{Role, Who};
 use registry_tests::runtimes::Runtime;
 
 use crate::floor;
@@ -60,8 +60,29 @@ impl Contender {
         Self::ALL.into_iter().find(|contender| contender.word() == word)
     }
 
-    /// Why it can't take part, if it can't.
-    pub(crate) fn absence(self) -> Option<String> {
+    fn title(self) -> String {
+        match self {
+            Self::Floor => "floor".into(),
+            Self::Ours(runtime) => format!("**ours, {runtime}**"),
+            Self::Curl => "curl, one request after another".into(),
+            Self::Skopeo => "skopeo copy --preserve-digests".into(),
+            Self::SkopeoGzip => "skopeo copy (compresses)".into(),
+            Self::OciClient => "oci-client 0.18.0".into(),
+        }
+    }
+
+    /// How it takes part.
+    pub(crate) fn who(self) -> Who {
+        let role = match self {
+            Self::Floor => Role::Floor,
+            Self::Ours(runtime) => Role::Ours(runtime),
+            Self::Curl => Role::Beside,
+            Self::Skopeo | Self::SkopeoGzip | Self::OciClient => Role::Rival,
+        };
+        Who { word: self.word(), title: self.title(), role, absence: self.absence() }
+    }
+
+    fn absence(self) -> Option<String> {
         let program = match self {
             Self::Floor | Self::Ours(_) => return None,
             Self::OciClient => {
@@ -121,19 +142,6 @@ impl Contender {
             Self::Skopeo | Self::SkopeoGzip => return Err("skopeo is a program of its own".into()),
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Contender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Floor => f.write_str("floor"),
-            Self::Ours(runtime) => write!(f, "**ours, {runtime}**"),
-            Self::Curl => f.write_str("curl, one request after another"),
-            Self::Skopeo => f.write_str("skopeo copy --preserve-digests"),
-            Self::SkopeoGzip => f.write_str("skopeo copy (compresses)"),
-            Self::OciClient => f.write_str("oci-client 0.18.0"),
-        }
     }
 }
 

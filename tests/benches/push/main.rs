@@ -13,28 +13,21 @@
 
 mod contender;
 mod floor;
-mod measure;
-mod table;
 mod workload;
 
-use std::collections::BTreeMap;
 use std::env;
 use std::path::Path;
 use std::process::ExitCode;
 
+use registry_tests::bench::wire::Connection;
+use registry_tests::bench::{
+    Options, Outcome, Run, Section, Target, Who, interleaved, machine, memory_folder, run, wait_for_quiet,
+};
 use registry_tests::docker_registry::DockerRegistry;
-use tempfile::Builder;
+use registry_tests::runtimes::Runtime;
 
 use crate::contender::Contender;
-use crate::measure::Run;
-use crate::table::{Outcome, Section};
 use crate::workload::{Prepared, Workload};
-
-/// Memory, where there is some: disks of shared machines would drown what is measured.
-const MEMORY: &str = "/dev/shm";
-
-/// How often a run is tried until others leave the machine alone meanwhile; the least disturbed one counts otherwise.
-const TRIES: usize = 5;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -54,7 +47,7 @@ fn main() -> ExitCode {
         println!("{:#?}", workload.prepare(Path::new(folder)));
         return ExitCode::SUCCESS;
     }
-    match Options::read(&words) {
+    match Options::read(&words, "push") {
         Ok(options) => {
             compare(&options);
             ExitCode::SUCCESS
@@ -66,123 +59,60 @@ fn main() -> ExitCode {
     }
 }
 
-struct Options {
-    runs: usize,
-    workloads: Vec<Workload>,
-    who: Vec<Contender>,
-}
-
-impl Options {
-    fn read(words: &[&str]) -> Result<Self, String> {
-        let mut options = Self { runs: 5, workloads: Workload::ALL.to_vec(), who: Contender::ALL.to_vec() };
-        // `cargo test --benches` starts benches, too, but without this word: nobody wants to wait for minutes there.
-        if !words.contains(&"--bench") {
-            return Err("this is a bench: `cargo bench -p registry-tests --features peers --bench push`".into());
-        }
-        let mut words = words.iter().filter(|word| **word != "--bench");
-        while let Some(word) = words.next() {
-            let value = words.next().ok_or_else(|| format!("{word} wants a value"))?;
-            match *word {
-                "--runs" => options.runs = value.parse().map_err(|why| format!("--runs {value}: {why}"))?,
-                "--only" => options.workloads.retain(|workload| value.contains(workload.letter())),
-                "--who" => options.who.retain(|who| value.split(',').any(|name| name == who.word())),
-                _ => return Err(format!("unknown: {word}; there are --runs N, --only abc, --who floor,tokio,…")),
-            }
-        }
-        Ok(options)
-    }
-}
-
 fn compare(options: &Options) {
-    let memory = Path::new(MEMORY);
-    // An interrupted bench leaves gigabytes of memory in use: by this name they are found.
-    let place = if memory.is_dir() { memory.to_owned() } else { env::temp_dir() };
-    let folder = Builder::new().prefix("push-bench-").tempdir_in(place).unwrap();
-    // The registries' storage, too.
-    tempfile::env::override_temp_dir(folder.path()).expect("nobody has set it before");
+    let folder = memory_folder("push-bench-");
+    let contenders = Contender::ALL.into_iter().filter(|contender| options.invites(contender.word()));
+    let contenders: Vec<(Contender, Who)> = contenders.map(|contender| (contender, contender.who())).collect();
     let (mut sections, mut second_section, mut repeated) = (Vec::new(), None, 0);
-    for &workload in &options.workloads {
+    for workload in Workload::ALL.into_iter().filter(|workload| options.wants(workload.letter())) {
         eprintln!("({}) {}", workload.letter(), workload.title());
         let place = folder.path().join(workload.letter());
         let prepared = workload.prepare(&place);
-        let (first, second) = measure_all(&prepared, options, &place, &mut repeated);
-        sections.push(Section::first(workload, first));
-        if workload == Workload::Usual {
-            second_section = Some(Section::second(second));
-        }
+        let measured = interleaved(&contenders, options.runs, &mut repeated, |who| measure_one(who, &prepared, &place));
+        let mut measured = measured.into_iter();
+        sections.extend(measured.next().map(|outcomes| of_something_new(workload, outcomes)));
+        second_section = second_section.or_else(|| measured.next().map(of_what_is_there));
         // Gone before the next: both at once would need twice the memory.
         std::fs::remove_dir_all(place).unwrap();
     }
-    println!("{}", table::machine(options.runs, repeated));
+    println!("{}", machine(options.runs, repeated));
     for section in sections.into_iter().chain(second_section) {
         println!("{section}");
     }
 }
 
-type Outcomes = Vec<(Contender, Outcome)>;
-
-/// Every contender once, then all of them again: what else the machine does meanwhile hits all alike.
-fn measure_all(what: &Prepared, options: &Options, place: &Path, repeated: &mut usize) -> (Outcomes, Outcomes) {
-    let mut first: BTreeMap<&str, Outcome> = BTreeMap::new();
-    let mut second: BTreeMap<&str, Outcome> = BTreeMap::new();
-    for run in 1..=options.runs {
-        for &who in &options.who {
-            if let Some(why) = who.absence() {
-                first.insert(who.word(), Outcome::Absent(why.clone()));
-                second.insert(who.word(), Outcome::Absent(why));
-                continue;
-            }
-            let mut best = measure_one(who, what, place);
-            for _ in 1..TRIES {
-                if best.0.as_ref().map_or(true, Run::is_quiet) {
-                    break;
-                }
-                *repeated += 1;
-                let next = measure_one(who, what, place);
-                let disturbed = |ran: &Result<Run, String>| ran.as_ref().map_or(-1.0, Run::disturbance);
-                // A failure counts for more than any time.
-                if disturbed(&next.0) < disturbed(&best.0) {
-                    best = next;
-                }
-            }
-            note(run, who, &best.0);
-            first.entry(who.word()).or_default().add(best.0);
-            if let Some(again) = best.1 {
-                note(run, who, &again);
-                second.entry(who.word()).or_default().add(again);
-            }
-        }
-    }
-    let in_order = |mut outcomes: BTreeMap<&str, Outcome>| {
-        options.who.iter().filter_map(|&who| Some((who, outcomes.remove(who.word())?))).collect()
+fn of_something_new(workload: Workload, outcomes: Vec<(Who, Outcome)>) -> Section {
+    let target: fn(Runtime) -> Target = match workload {
+        Workload::Large | Workload::Usual => |runtime| match runtime {
+            Runtime::Tokio | Runtime::Blocking => Target::TimesFloor(1.25),
+            Runtime::AsyncStd => Target::TimesFloor(1.5),
+        },
+        Workload::Small => |_| Target::TimesFloor(2.0),
     };
-    (in_order(first), in_order(second))
+    Section { title: format!("({}) {}", workload.letter(), workload.title()), target, ahead: true, outcomes }
+}
+
+fn of_what_is_there(outcomes: Vec<(Who, Outcome)>) -> Section {
+    let title = "(d) the image of (b) once more".to_owned();
+    Section { title, target: |_| Target::Seconds(0.05), ahead: false, outcomes }
 }
 
 /// A push to a registry of its own and, of the usual image, the same once more.
-fn measure_one(who: Contender, what: &Prepared, place: &Path) -> (Result<Run, String>, Option<Result<Run, String>>) {
+fn measure_one(who: Contender, what: &Prepared, place: &Path) -> Vec<Result<Run, String>> {
     let registry = DockerRegistry::start();
-    measure::wait_for_quiet();
-    let first = push(who, what, &registry, place);
-    let again = (first.is_ok() && what.workload == Workload::Usual).then(|| push(who, what, &registry, place));
-    (first, again)
-}
-
-fn note(run: usize, who: Contender, ran: &Result<Run, String>) {
-    match ran {
-        Ok(ran) => {
-            let others = ran.others.unwrap_or_default();
-            eprintln!("  run {run}, {}: {:.3} s (others: {others:.2} s)", who.word(), ran.wall.as_secs_f64());
-        }
-        Err(why) => eprintln!("  run {run}, {}: {why}", who.word()),
+    wait_for_quiet();
+    let mut measured = vec![push(who, what, &registry, place)];
+    if measured[0].is_ok() && what.workload == Workload::Usual {
+        measured.push(push(who, what, &registry, place));
     }
+    measured
 }
 
 /// One push, and a look whether it really happened.
 fn push(who: Contender, what: &Prepared, registry: &DockerRegistry, place: &Path) -> Result<Run, String> {
     let (host, repository) = (registry.host(), "bench/image");
-    let ran = measure::run(&who.command(what, &host, repository), place)?;
-    match floor::look_up(&host, repository, "1") {
+    let ran = run(&who.command(what, &host, repository), place)?;
+    match Connection::open(&host).and_then(|mut connection| connection.look_up(repository, "1")) {
         Ok(Some(digest)) if digest == what.digest || !who.keeps_the_digest() => Ok(ran),
         Ok(Some(digest)) => Err(format!("pushed {digest}, which is not {}", what.digest)),
         Ok(None) => Err("said that it pushed, but nothing is there".into()),

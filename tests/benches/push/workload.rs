@@ -11,6 +11,7 @@ use registry_proto::Digester;
 use registry_proto::archive::make::{SampleImage, oci_archive};
 use registry_proto::archive::{Archive, BlobContent};
 use registry_proto::spec::{Algorithm, Digest};
+use registry_tests::bench::Random;
 use serde_json::{Value, json};
 
 /// One of the images that are pushed.
@@ -223,32 +224,6 @@ fn append(tar: &mut tar::Builder<impl Write>, name: &str, size: u64, content: im
     tar.append_data(&mut header, name, content).unwrap();
 }
 
-/// Numbers that no compression finds a pattern in (splitmix64), the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn fill(&mut self, buffer: &mut [u8]) {
-        for chunk in buffer.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
-        }
-    }
-
-    fn layer(&mut self, least: u64, most: u64) -> Bytes {
-        let size = least + self.next() % (most - least + 1);
-        let mut bytes = vec![0; usize::try_from(size).unwrap()];
-        self.fill(&mut bytes);
-        bytes.into()
-    }
-}
-
 struct RandomLayer {
     random: Random,
     left: u64,
@@ -257,7 +232,6 @@ struct RandomLayer {
 
 impl RandomLayer {
     fn new(seed: u64, size: u64) -> Self {
-        // Seeds that follow one another give streams that overlap; far apart, they don't.
         Self { random: Random(seed << 48), left: size, digester: Digester::new(Algorithm::Sha256) }
     }
 }

@@ -16,11 +16,15 @@
 //! A manifest is put only after every blob it names is confirmed to be there, an index only after its manifests, a root
 //! only after everything else. One with a subject is on its subject's list at the end.
 
+mod delivered;
 mod plan;
 
+pub(crate) use delivered::Delivered;
+pub use delivered::{PushedReference, Totals};
 pub(crate) use plan::{Errand, Target, errands};
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 
 use crate::error::Error;
 use crate::event::{BlobId, Event};
@@ -28,7 +32,10 @@ use crate::flow::referrers::{Relist, Unlisted};
 use crate::flow::upload::Load;
 use crate::flow::{Brought, Context, Fleet, Flow, HasManifest, PutOutcome, Putting, Step, Upload, Uploaded, ready};
 use crate::job::Completion;
-use crate::spec::{Digest, Manifest, Origin, Reference, Repository, RepositoryName, TagOrDigest};
+use crate::spec::{Digest, Manifest, Origin, RepositoryName, TagOrDigest};
+
+/// How many blobs are asked to be mounted at a time: that moves nothing, and each takes a trip to the registry and back.
+const MOUNTS: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not 0");
 
 /// Where the blobs of a delivery come from.
 pub(crate) trait Supply {
@@ -57,50 +64,6 @@ pub(crate) struct Deliver<S> {
     unlisted: Vec<Unlisted>,
     notes: VecDeque<Event>,
     state: State,
-}
-
-/// What came of a delivery.
-#[derive(Debug)]
-pub(crate) struct Delivered {
-    /// In the order of the targets.
-    pub(crate) references: Vec<PushedReference>,
-    pub(crate) totals: Totals,
-}
-
-/// One reference that leads to its image now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushedReference {
-    /// Where the image is.
-    pub repository: Repository,
-    /// The tag, or the digest where it was pushed without one.
-    pub reference: TagOrDigest,
-    /// The digest of its manifest or index.
-    pub digest: Digest,
-}
-
-impl PushedReference {
-    /// The reference as one writes it: `registry/repository:tag`.
-    pub fn to_reference(&self) -> Reference {
-        let bare = Reference::new(self.repository.clone());
-        match &self.reference {
-            TagOrDigest::Tag(tag) => bare.with_tag(tag.clone()),
-            TagOrDigest::Digest(digest) => bare.with_digest(digest.clone()),
-        }
-    }
-}
-
-/// What became of the blobs of a push or a copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Totals {
-    /// Blobs that were sent.
-    pub sent: usize,
-    /// Their bytes.
-    pub sent_bytes: u64,
-    /// Blobs that the registry had.
-    pub existed: usize,
-    /// Blobs that the registry took over from another of its repositories.
-    pub mounted: usize,
 }
 
 #[derive(Debug)]
@@ -171,13 +134,12 @@ impl<S: Supply> Deliver<S> {
         }
         let uploads = uploads(cx, &errands.first)?;
         self.mounts = errands.then;
-        Ok(State::Sending(Fleet::new(uploads, width(cx))))
+        Ok(State::Sending(uploads))
     }
 
     fn after_sending(&mut self, cx: &Context<'_>, sent: &[Uploaded]) -> Result<State, Error> {
         self.count(sent);
-        let mounts = uploads(cx, &std::mem::take(&mut self.mounts))?;
-        Ok(State::Mounting(Fleet::new(mounts, width(cx))))
+        Ok(State::Mounting(uploads(cx, &std::mem::take(&mut self.mounts))?))
     }
 
     fn after_mounting(&mut self, cx: &Context<'_>, mounted: &[Uploaded]) -> State {
@@ -385,7 +347,7 @@ impl<S> Deliver<S> {
     }
 }
 
-fn width(cx: &Context<'_>) -> std::num::NonZeroUsize {
+fn width(cx: &Context<'_>) -> NonZeroUsize {
     cx.session.config().transfers
 }
 
@@ -401,6 +363,14 @@ fn put(target: &Target, reference: TagOrDigest, manifest: Manifest) -> Putting {
     Putting::new(target.repository.clone(), target.origin.clone(), reference, manifest)
 }
 
-fn uploads(cx: &Context<'_>, errands: &[Errand]) -> Result<Vec<Upload>, Error> {
-    errands.iter().map(|errand| Upload::of(cx, &errand.repository, errand.blob.clone(), errand.from.clone())).collect()
+/// As many at a time as may move blobs. Where blobs can be mounted, more ask for that, of whom so many are let in whose blob has
+/// to be moved all the same.
+fn uploads(cx: &Context<'_>, errands: &[Errand]) -> Result<Fleet<Upload>, Error> {
+    let upload = |errand: &Errand| Upload::of(cx, &errand.repository, errand.blob.clone(), errand.from.clone());
+    if errands.iter().all(|errand| errand.from.is_none()) {
+        return Ok(Fleet::new(errands.iter().map(upload).collect::<Result<Vec<_>, _>>()?, width(cx)));
+    }
+    let uploads = errands.iter().map(|errand| Ok(upload(errand)?.outside())).collect::<Result<Vec<_>, Error>>()?;
+    let asking = width(cx).max(MOUNTS.min(cx.session.config().requests_per_registry));
+    Ok(Fleet::new(uploads, asking).gated(width(cx), Upload::waits_outside, Upload::let_in))
 }

@@ -13,14 +13,20 @@ pub(crate) struct Target {
     pub(crate) origin: Origin,
     pub(crate) root: Manifest,
     pub(crate) tags: Vec<Tag>,
+    /// It goes along with another target's image, which it says something about: nobody asked for it by name.
+    pub(crate) attached: bool,
     /// Children before parents; the root is the last.
     pub(crate) manifests: Vec<Manifest>,
     pub(crate) blobs: Vec<Digest>,
 }
 
 impl Target {
-    /// What the root is put under: its tags, or its digest where there are none.
+    /// What the root is put under at the end: its tags, or its digest where there are none. One that is attached was put with
+    /// what comes before the others' roots.
     pub(crate) fn references(&self) -> Vec<TagOrDigest> {
+        if self.attached {
+            return Vec::new();
+        }
         if self.tags.is_empty() {
             return vec![TagOrDigest::Digest(self.root.digest().clone())];
         }
@@ -93,7 +99,7 @@ pub(crate) fn waves<'a>(targets: impl Iterator<Item = &'a Target>) -> Vec<Vec<(&
             };
             let wave = below.unwrap_or(0);
             depth.insert(manifest.digest(), wave);
-            let is_root = manifest.digest() == target.root.digest();
+            let is_root = manifest.digest() == target.root.digest() && !target.attached;
             if is_root || !put.insert((&target.repository, manifest.digest().clone())) {
                 continue;
             }

@@ -139,6 +139,7 @@ fn grouped(session: &Session, wanted: Vec<(Repository, Option<Tag>, &ArchiveImag
                     origin,
                     root: image.root().clone(),
                     tags: Vec::new(),
+                    attached: false,
                     manifests: image.manifests().to_vec(),
                     blobs: image.blob_digests(),
                 });

@@ -4,13 +4,12 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::endpoint::blob;
 use crate::event::BlobId;
 use crate::flow::deliver::{Errand, PushedReference, Target, digest_of, errands, has_root};
 use crate::flow::push::{Destination, PushOptions, plan};
-use crate::flow::{Answer, Context, Exchange, Fleet, Flow, HasManifest, ReadArchive, Step, ready, unreachable_loss};
+use crate::flow::{Context, Fleet, Flow, HasBlob, HasManifest, Held, ReadArchive, Step, ready};
 use crate::job::Completion;
-use crate::spec::{Origin, Repository};
+use crate::spec::Repository;
 
 /// Finds out what a [`Push`](crate::flow::Push) with the same arguments would send, by asking and sending nothing.
 ///
@@ -69,12 +68,12 @@ impl Preview {
         }
     }
 
-    fn previewed(&self, there: &[bool]) -> Previewed {
+    fn previewed(&self, there: &[Held]) -> Previewed {
         let missing: Vec<_> = self
             .errands
             .iter()
             .zip(there)
-            .filter(|(_, there)| !**there)
+            .filter(|(_, there)| matches!(there, Held::Absent(_)))
             .map(|(errand, _)| {
                 let blob = BlobId { digest: errand.blob.digest.clone(), size: errand.blob.size };
                 (errand.repository.clone(), blob)
@@ -129,7 +128,8 @@ impl Flow for Preview {
                             .iter()
                             .filter_map(|errand| {
                                 let origin = cx.session.origin(errand.repository.registry())?;
-                                Some(HasBlob::new(cx, &origin, errand))
+                                let (digest, size) = (errand.blob.digest.clone(), errand.blob.size);
+                                Some(HasBlob::new(errand.repository.clone(), origin, digest, size))
                             })
                             .collect();
                         State::Looking(Fleet::new(looks, width))
@@ -162,40 +162,5 @@ impl Flow for Preview {
             State::Looking(fleet) => fleet.cancel(),
             State::Over => {}
         }
-    }
-}
-
-/// Whether a repository holds a blob: one `HEAD`.
-#[derive(Debug)]
-struct HasBlob {
-    exchange: Exchange,
-    size: u64,
-}
-
-impl HasBlob {
-    fn new(cx: &Context<'_>, origin: &Origin, errand: &Errand) -> Self {
-        let limits = cx.session.config().limits;
-        let ask = blob::head(origin, errand.repository.name(), &errand.blob.digest, &limits);
-        Self { exchange: Exchange::new(ask, errand.repository.registry()), size: errand.blob.size }
-    }
-}
-
-impl Flow for HasBlob {
-    type Output = bool;
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Step<bool> {
-        Step::Done(match ready!(self.exchange.poll(cx)) {
-            Ok(Answer::Reply(reply)) => blob::exists(&reply, self.size),
-            Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
-            Err(why) => Err(why),
-        })
-    }
-
-    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
-        self.exchange.handle(cx, done)
-    }
-
-    fn cancel(&mut self) {
-        self.exchange.cancel();
     }
 }

@@ -5,7 +5,7 @@
 //!   New ─▶ Checking ──────────▶ Settled ◀──────────────────────────┐
 //!             │ absent                                             │
 //!             └────────▶ Opening(POST, mounting if it can) ────────┤
-//!                          ▲          │ session                    │
+//!                          ▲          │ session (Outside: waits)   │
 //!           the session is │          ▼                            │ committed
 //!           lost: restart  │        next() ◀── CatchingUp(Hash)    │
 //!                          │          │  ▲ ◀─ Fetching(a piece)    │
@@ -41,11 +41,11 @@ use source::Source;
 
 use crate::archive::ArchiveBlob;
 use crate::digester::Digester;
+use crate::endpoint::Reply;
 use crate::endpoint::upload::{self, SessionState, Started};
-use crate::endpoint::{Reply, blob};
 use crate::error::{Asked, Error};
 use crate::event::{BlobId, Event};
-use crate::flow::{Answer, Context, Exchange, Flow, Lost, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, HasBlob, Held, Lost, Step, ready, unreachable_loss};
 use crate::job::{
     BlobPart, Completion, Failure, FailureKind, FileRange, Job, JobId, LocalJob, Meter, Outcome, Payload,
 };
@@ -73,6 +73,8 @@ pub struct Upload {
     /// What fetches the pieces, if the content is another registry's.
     source: Option<Box<Source>>,
     from: Option<RepositoryName>,
+    /// It asks whether the blob is there, or can be mounted, and waits to be let in before it moves a byte.
+    outside: bool,
     digester: Digester,
     meter: Meter,
     /// Where the session's next request goes: always the newest `Location`.
@@ -118,11 +120,13 @@ pub enum Brought {
 #[derive(Debug)]
 enum State {
     New,
-    Checking(Exchange),
+    Checking(Box<HasBlob>),
     Opening {
         post: Exchange,
         mounting: bool,
     },
+    /// The blob is not there; nothing is moved before this is let in.
+    Outside,
     Sending {
         exchange: Exchange,
         part: Part,
@@ -133,7 +137,7 @@ enum State {
     CatchingUp(JobId),
     Pausing(Time, Then),
     Probing(Exchange),
-    Confirming(Exchange, Then),
+    Confirming(Box<HasBlob>, Then),
     StoppingHash(JobId),
     Stopped,
     GivingUp(Exchange, Box<Error>),
@@ -203,6 +207,7 @@ impl Upload {
             content,
             source,
             from,
+            outside: false,
             digester,
             meter: Meter::default(),
             session: None,
@@ -215,6 +220,21 @@ impl Upload {
             notes: VecDeque::new(),
             state: State::New,
         })
+    }
+
+    /// To be let in before it moves a byte: until then it costs the registry a few words.
+    pub(crate) const fn outside(mut self) -> Self {
+        self.outside = true;
+        self
+    }
+
+    /// Whether there is nothing more to do before it is let in.
+    pub(crate) const fn waits_outside(&self) -> bool {
+        self.outside && matches!(self.state, State::Outside)
+    }
+
+    pub(crate) const fn let_in(&mut self) {
+        self.outside = false;
     }
 
     fn name(&self) -> &RepositoryName {
@@ -241,21 +261,26 @@ impl Upload {
         }
         // Where a mount is likely to succeed, asking first whether the blob is there would only cost a request: mounting a
         // blob that is there already does no harm.
-        if self.from.is_some() { self.open(cx, true) } else { State::Checking(self.head(cx)) }
+        if self.from.is_some() { self.open(cx, true) } else { State::Checking(self.look()) }
     }
 
-    fn after_check(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>) -> State {
-        match reply_of(answer).and_then(|reply| blob::exists(&reply, self.size)) {
-            Ok(true) => self.settle(Brought::Existed),
-            Ok(false) => {
-                let mounting = self.from.is_some();
-                if !mounting {
-                    self.look_ahead(cx);
-                }
-                self.open(cx, mounting)
-            }
+    fn after_check(&mut self, cx: &mut Context<'_>, held: Result<Held, Error>) -> State {
+        match held {
+            Ok(Held::There) => self.settle(Brought::Existed),
+            Ok(Held::Absent(_)) if self.from.is_some() => self.open(cx, true),
+            Ok(Held::Absent(_)) if self.outside => State::Outside,
+            Ok(Held::Absent(_)) => self.after_let_in(cx),
             Err(why) => self.fail(cx, why),
         }
+    }
+
+    /// The blob is not there: it has to be moved.
+    fn after_let_in(&mut self, cx: &mut Context<'_>) -> State {
+        if self.session.is_some() {
+            return self.begin(cx);
+        }
+        self.look_ahead(cx);
+        self.open(cx, false)
     }
 
     fn after_open(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>, mounting: bool) -> State {
@@ -269,28 +294,34 @@ impl Upload {
             Ok(Started::Mounted) => self.settle(Brought::Mounted),
             Ok(Started::NotMounted) => {
                 self.from = None;
-                State::Checking(self.head(cx))
+                State::Checking(self.look())
             }
             Ok(Started::Session { url, chunk_min }) => {
                 self.session = Some(url);
                 self.chunk_min = chunk_min;
                 self.acked = 0;
                 self.handed = false;
-                // What is fetched once more is looked at once more, too: it may be other bytes now.
-                if self.source.is_some()
-                    && let Ok(fresh) = running(&self.digest)
-                {
-                    self.digester = fresh;
-                }
-                self.notes.push_back(Event::Sending {
-                    repository: self.repository.clone(),
-                    blob: self.id(),
-                    meter: self.meter.clone(),
-                });
-                self.next(cx)
+                // Instead of mounting it, the registry has opened a session.
+                if self.outside { State::Outside } else { self.begin(cx) }
             }
             Err(why) => self.fail(cx, why),
         }
+    }
+
+    /// A new session is there, and nothing was sent.
+    fn begin(&mut self, cx: &mut Context<'_>) -> State {
+        // What is fetched once more is looked at once more, too: it may be other bytes now.
+        if self.source.is_some()
+            && let Ok(fresh) = running(&self.digest)
+        {
+            self.digester = fresh;
+        }
+        self.notes.push_back(Event::Sending {
+            repository: self.repository.clone(),
+            blob: self.id(),
+            meter: self.meter.clone(),
+        });
+        self.next(cx)
     }
 
     /// The one place that decides what is sent next: catch up, everything at once, another chunk, or the commit.
@@ -427,7 +458,7 @@ impl Upload {
         let limits = cx.session.config().limits;
         match reply.status.as_u16() {
             // After a lost reply the blob may have been committed all the same (GHCR).
-            404 if part.closes => State::Confirming(self.head(cx), Then::Restart),
+            404 if part.closes => State::Confirming(self.look(), Then::Restart),
             404 => self.restart(cx, &reply),
             400 if self.restarts < RESTARTS && blames_content(&reply) => self.restart(cx, &reply),
             405 | 501 if !part.closes && part.length > 0 => {
@@ -509,7 +540,7 @@ impl Upload {
         self.learned(cx).went_through();
         // 202 is no commit yet; whether it will be one is seen by asking.
         if reply.status == StatusCode::ACCEPTED {
-            return State::Confirming(self.head(cx), Then::Restart);
+            return State::Confirming(self.look(), Then::Restart);
         }
         self.settle(Brought::Sent)
     }
@@ -540,11 +571,11 @@ impl Upload {
         }
     }
 
-    fn after_confirm(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>, then: Then) -> State {
-        match reply_of(answer).and_then(|reply| Ok((blob::exists(&reply, self.size)?, reply))) {
-            Ok((true, _)) => self.settle(Brought::Sent),
-            Ok((false, reply)) if then == Then::Restart => self.restart(cx, &reply),
-            Ok((false, _)) => self.probe(cx),
+    fn after_confirm(&mut self, cx: &mut Context<'_>, held: Result<Held, Error>, then: Then) -> State {
+        match held {
+            Ok(Held::There) => self.settle(Brought::Sent),
+            Ok(Held::Absent(reply)) if then == Then::Restart => self.restart(cx, &reply),
+            Ok(Held::Absent(_)) => self.probe(cx),
             Err(why) => self.fail(cx, why),
         }
     }
@@ -589,7 +620,7 @@ impl Upload {
     fn after_pause(&self, cx: &Context<'_>, then: Then) -> State {
         match then {
             Then::Probe => self.probe(cx),
-            Then::Confirm => State::Confirming(self.head(cx), Then::Probe),
+            Then::Confirm => State::Confirming(self.look(), Then::Probe),
             Then::Restart => self.open(cx, false),
         }
     }
@@ -620,8 +651,9 @@ impl Upload {
 
     // ── what the transitions are made of ─────────────────────────────────────────────────────────────────────────────
 
-    fn head(&self, cx: &Context<'_>) -> Exchange {
-        self.ask(blob::head(&self.origin, self.name(), &self.digest, &cx.session.config().limits))
+    fn look(&self) -> Box<HasBlob> {
+        let (repository, origin) = (self.repository.clone(), self.origin.clone());
+        Box::new(HasBlob::new(repository, origin, self.digest.clone(), self.size))
     }
 
     fn open(&self, cx: &Context<'_>, mounting: bool) -> State {
@@ -750,9 +782,9 @@ impl Upload {
             }
             self.state = match &mut self.state {
                 State::New => self.start(cx),
-                State::Checking(exchange) => {
-                    let answer = ready!(exchange.poll(cx));
-                    self.after_check(cx, answer)
+                State::Checking(look) => {
+                    let held = ready!(look.poll(cx));
+                    self.after_check(cx, held)
                 }
                 State::Opening { post, mounting } => {
                     let mounting = *mounting;
@@ -764,6 +796,8 @@ impl Upload {
                     let answer = ready!(exchange.poll(cx));
                     self.after_part(cx, answer, part)
                 }
+                State::Outside if self.outside => return Step::Wait(None),
+                State::Outside => self.after_let_in(cx),
                 State::Fetching => match self.next(cx) {
                     State::Fetching => return Step::Wait(None),
                     state => state,
@@ -788,10 +822,10 @@ impl Upload {
                     let answer = ready!(exchange.poll(cx));
                     self.after_probe(cx, answer)
                 }
-                State::Confirming(exchange, then) => {
+                State::Confirming(look, then) => {
                     let then = *then;
-                    let answer = ready!(exchange.poll(cx));
-                    self.after_confirm(cx, answer, then)
+                    let held = ready!(look.poll(cx));
+                    self.after_confirm(cx, held, then)
                 }
                 State::GivingUp(exchange, _) => {
                     // Whatever comes of it: the error that led here is the one to tell.
@@ -850,11 +884,10 @@ impl Flow for Upload {
             None => done,
         };
         match &mut self.state {
-            State::Checking(exchange)
-            | State::Opening { post: exchange, .. }
+            State::Checking(look) | State::Confirming(look, _) => look.handle(cx, done),
+            State::Opening { post: exchange, .. }
             | State::Sending { exchange, .. }
             | State::Probing(exchange)
-            | State::Confirming(exchange, _)
             | State::GivingUp(exchange, _) => exchange.handle(cx, done),
             State::CatchingUp(job) if *job == done.id => {
                 self.state = self.hashed(cx, done.outcome);
@@ -866,13 +899,14 @@ impl Flow for Upload {
 
     fn cancel(&mut self) {
         match &mut self.state {
-            State::Checking(exchange)
-            | State::Opening { post: exchange, .. }
-            | State::Sending { exchange, .. }
-            | State::Probing(exchange)
-            | State::Confirming(exchange, _) => exchange.cancel(),
+            State::Checking(look) | State::Confirming(look, _) => look.cancel(),
+            State::Opening { post: exchange, .. } | State::Sending { exchange, .. } | State::Probing(exchange) => {
+                exchange.cancel();
+            }
             State::CatchingUp(job) => self.state = State::StoppingHash(*job),
-            State::New | State::Fetching | State::Behind | State::Pausing(..) => self.state = State::Stopped,
+            State::New | State::Outside | State::Fetching | State::Behind | State::Pausing(..) => {
+                self.state = State::Stopped;
+            }
             // Tidying up is already under way, and short.
             State::GivingUp(..) | State::StoppingHash(_) | State::Stopped | State::Settled(_) | State::Over => {}
         }

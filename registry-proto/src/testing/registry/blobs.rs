@@ -70,6 +70,10 @@ impl Registry {
                 "<Error><Code>MethodNotAllowed</Code></Error>",
             ));
         }
+        if *call.method == Method::HEAD && self.profile.signs_for_get {
+            let xml = "<Error><Code>SignatureDoesNotMatch</Code></Error>";
+            return Err(Refusal::storage(StatusCode::FORBIDDEN, xml));
+        }
         let until = call.query.get("expires").and_then(|until| until.parse().ok()).unwrap_or_default();
         if call.query.get("signature") != Some(&sign(digest, until)) || self.now.as_secs() >= until {
             let xml = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";

@@ -255,6 +255,11 @@ impl Registry {
         Ok(digest)
     }
 
+    /// Loses a tag; whether there was one.
+    pub fn remove_tag(&mut self, repository: &str, tag: &str) -> bool {
+        self.repositories.get_mut(repository).is_some_and(|repository| repository.tags.remove(tag).is_some())
+    }
+
     /// Loses a blob; whether there was one.
     pub fn remove_blob(&mut self, repository: &str, digest: &str) -> bool {
         let (Some(repository), Ok(digest)) = (self.repositories.get_mut(repository), digest.parse::<Digest>()) else {

@@ -232,6 +232,8 @@ pub struct Profile {
     /// Blobs are redirected to below this URL (which the same [`Registry`](super::Registry) value answers, too, and which
     /// refuses credentials as storage does).
     pub redirect_blobs: Option<String>,
+    /// Whether what blobs are redirected to is signed for `GET` only, so that the storage answers 403 to `HEAD`.
+    pub signs_for_get: bool,
     /// Whether `Range` is looked at where blobs are handed out. If not, everything is handed out.
     pub serves_ranges: bool,
     /// The most bytes of a blob that are handed out for a `Range`, whatever was asked for.
@@ -298,6 +300,7 @@ impl Profile {
             filters_referrers: true,
             digests_as_tags: false,
             redirect_blobs: None,
+            signs_for_get: false,
             serves_ranges: true,
             range_max: None,
             refused_media_types: Vec::new(),

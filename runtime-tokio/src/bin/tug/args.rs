@@ -16,6 +16,8 @@ use registry_tokio::proto::spec::{Platform, Reference, Registry};
 pub(crate) use change::{Delete, Tag};
 pub(crate) use lists::{Catalog, Referrers, Tags};
 
+use crate::login::{LogIn, LogOut};
+
 const EXAMPLES: &str = "\
 Examples:
   # See it all at work, with nothing to set up
@@ -61,6 +63,16 @@ JSON (--format json):
     notes           what could not be told, and why
   Of an archive: kind, notes, and images, a list of such objects with names instead of reference.
   What does not apply is absent or null.";
+
+const COPY_JSON: &str = "\
+JSON (--format json):
+  source                what was asked for
+  digest                of the image; of several, of the first
+  references            [{reference, digest}]: what leads to them now
+  referrers             digests of what refers to them and went along
+  leftOut               [{reference, why}]: what could not be copied
+  sent, sentBytes       blobs that were sent, and their bytes
+  existed, mounted      blobs that were there already, or were mounted";
 
 const PULL_JSON: &str = "\
 JSON (--format json):
@@ -118,6 +130,10 @@ pub(crate) enum Verb {
     Config(RawConfig),
     Referrers(Referrers),
     Blob(Blob),
+    #[command(name = "login")]
+    LogIn(LogIn),
+    #[command(name = "logout")]
+    LogOut(LogOut),
     /// Check that an archive is whole
     ///
     /// Reads all of it. Prints `ok`, or every fault found.
@@ -239,8 +255,9 @@ pub(crate) enum PullFormat {
 /// Everything goes byte for byte, so that the digest stays what it was; of an index, all its images go along. What the
 /// destination has is not sent again, within a registry nothing is sent at all, and nothing is written to this machine's disk.
 ///
-/// Prints the image's digest.
+/// Prints the image's digest; of several tags, a line `DIGEST REF` each.
 #[derive(Args, Debug)]
+#[command(after_long_help = COPY_JSON)]
 pub(crate) struct Copy {
     /// From where: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
     #[arg(value_name = "SRC")]
@@ -248,6 +265,13 @@ pub(crate) struct Copy {
     /// Where to: [HOST[:PORT]/]REPOSITORY[:TAG]
     #[arg(value_name = "DST")]
     pub(crate) destination: Reference,
+    /// Copy all tags of the repository SRC, each to the same tag in the repository DST. What can't be copied is left out, and the
+    /// exit status is 1
+    #[arg(long)]
+    pub(crate) all_tags: bool,
+    /// Copy what refers to the image, too: signatures, attestations, bills of materials, and what refers to these
+    #[arg(long)]
+    pub(crate) referrers: bool,
     /// Of an image for several platforms, only the one for this: os/architecture[/variant], such as `linux/arm64`
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<Platform>,
@@ -265,9 +289,9 @@ pub(crate) struct Copy {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Transfer")]
 pub(crate) struct Transfer {
-    /// Fetch and send blobs in pieces of this size (`2097152`, `2M`), of which each blob under way has two in memory. A registry
+    /// Fetch and send blobs in pieces of this size (`3145728`, `3M`), of which each blob under way has two in memory. A registry
     /// that takes no chunks needs pieces as large as the largest layer
-    #[arg(long, value_name = "BYTES", default_value = "2M", value_parser = size)]
+    #[arg(long, value_name = "BYTES", default_value = "3M", value_parser = size)]
     pub(crate) chunk_size: NonZeroU64,
     /// How many blobs are transferred at a time
     #[arg(short, long, value_name = "N", default_value = "4")]
@@ -408,13 +432,16 @@ pub(crate) struct Access {
     /// Read the password from the first line of standard input
     #[arg(long, requires = "username")]
     pub(crate) password_stdin: bool,
+    /// Look for credentials in this file only, which is Docker's config.json or podman's auth.json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
     /// Trust this certificate authority, too (PEM)
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// How often a request is tried again
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub(crate) retries: u32,
-    /// Give a transfer up that has not moved for so long
+    /// Give a transfer up that has not moved for so long, or a credential helper that takes longer
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(crate) timeout: Duration,
 }
@@ -432,7 +459,7 @@ pub(crate) enum Format {
     Json,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string()),
         _ => Err("a number of seconds above 0".to_owned()),

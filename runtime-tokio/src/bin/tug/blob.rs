@@ -9,13 +9,14 @@ use crate::args::{Blob, Format, Voice};
 use crate::output::{Trouble, print};
 use crate::progress::Progress;
 use crate::setup;
+use crate::stored::Party;
 
 pub(crate) async fn blob(what: Blob, voice: Voice) -> Result<(), Trouble> {
     let repository = what.reference.repository().clone();
     let digest = what.reference.digest().cloned().ok_or_else(|| {
         Trouble::Usage(format!("{} says no digest: REPOSITORY@sha256:… names a blob", what.reference))
     })?;
-    let client = setup::client(&what.access, None, Some(repository.registry()))?;
+    let client = setup::client(&what.access, None, &[Party::from(&repository)])?;
     let progress = Progress::new(voice);
     match what.out {
         Some(out) => {

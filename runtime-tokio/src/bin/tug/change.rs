@@ -13,13 +13,14 @@ use crate::args::{Delete, Format, Tag, Voice};
 use crate::output::{Trouble, print};
 use crate::progress::Progress;
 use crate::setup;
+use crate::stored::Party;
 
 /// How many tags a question names.
 const NAMED: usize = 8;
 
 pub(crate) async fn tag(what: Tag, voice: Voice) -> Result<(), Trouble> {
     let repository = what.reference.repository();
-    let client = setup::client(&what.access, None, Some(repository.registry()))?;
+    let client = setup::client(&what.access, None, &[Party::from(repository)])?;
     let flow = Retag::new(&what.reference, what.tags.iter().cloned());
     let tagged = Progress::new(voice).run(&client, flow).await?;
     print(what.format.format, format_args!("{}\n", tagged.digest), || {
@@ -35,8 +36,7 @@ pub(crate) async fn tag(what: Tag, voice: Voice) -> Result<(), Trouble> {
 
 pub(crate) async fn delete(what: Delete, voice: Voice) -> Result<(), Trouble> {
     let (reference, format) = (&what.reference, what.format.format);
-    let registry = reference.repository().registry();
-    let client = || setup::client(&what.access, None, Some(registry));
+    let client = || setup::client(&what.access, None, &[Party::from(reference)]);
     let progress = Progress::new(voice);
     let deleted = if what.all {
         let whole = reference.to_string().parse();

@@ -2,25 +2,35 @@
 
 use registry_tokio::Client;
 use registry_tokio::proto::Credential;
-use registry_tokio::proto::flow::{Copied, Copy as Copying, CopyOptions};
+use registry_tokio::proto::flow::{Copied, Copy as Copying, CopyOptions, LeftOut};
 use registry_tokio::proto::spec::Reference;
 use serde_json::{Value, json};
 
 use crate::args::{Copy, Voice};
 use crate::output::{Trouble, print};
 use crate::progress::Progress;
-use crate::push::summary;
+use crate::push::{references_json, references_text, summary};
 use crate::setup;
+use crate::stored::{self, Party};
 
 pub(crate) async fn copy(what: Copy, voice: Voice) -> Result<(), Trouble> {
     let client = client(&what)?;
     let progress = Progress::new(voice);
     let mut options = CopyOptions::default();
     options.platform = what.platform;
+    options.all_tags = what.all_tags;
+    options.referrers = what.referrers;
     let flow = Copying::new(what.source.clone(), what.destination, options);
     let copied = progress.run(&client, flow).await?;
     progress.say(summary(&copied.totals));
-    print(what.format.format, format!("{}\n", copied.digest), || copied_json(&what.source, &copied))
+    print(what.format.format, references_text(&copied.references), || copied_json(&what.source, &copied))?;
+    match &copied.left_out[..] {
+        [] => Ok(()),
+        [first, ..] => {
+            let count = copied.left_out.len();
+            Err(Trouble::Other(format!("{count} could not be copied, such as {}: {}", first.reference, first.why)))
+        }
+    }
 }
 
 /// A client that knows who it is at either end.
@@ -43,19 +53,21 @@ fn client(what: &Copy) -> Result<Client, Trouble> {
             }
         };
         config.log_in(source, Credential::password(username, password));
+    } else if what.access.username.is_none() || source.credential_key() != destination.credential_key() {
+        stored::look_up(&mut config, &what.access, &[Party::from(&what.source)])?;
     }
-    if let Some(username) = &what.access.username {
-        config.log_in(destination, Credential::password(username, setup::password(&what.access)?));
-    }
+    setup::log_in(&mut config, &what.access, &[Party::from(&what.destination)])?;
     setup::build(&what.access, config)
 }
 
 fn copied_json(source: &Reference, copied: &Copied) -> Value {
-    let references: Vec<String> = copied.references.iter().map(|one| one.to_reference().to_string()).collect();
+    let left_out = |one: &LeftOut| json!({ "reference": one.reference.to_string(), "why": one.why });
     json!({
         "digest": copied.digest.to_string(),
         "source": source.to_string(),
-        "references": references,
+        "references": references_json(&copied.references),
+        "referrers": copied.referrers,
+        "leftOut": copied.left_out.iter().map(left_out).collect::<Vec<_>>(),
         "sent": copied.totals.sent,
         "sentBytes": copied.totals.sent_bytes,
         "existed": copied.totals.existed,

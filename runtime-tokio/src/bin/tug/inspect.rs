@@ -11,6 +11,7 @@ use crate::args::{Access, Look, RawConfig, RawManifest, Voice};
 use crate::image::{Facts, describe, line};
 use crate::output::{Trouble, print, print_raw};
 use crate::progress::Progress;
+use crate::stored::Party;
 use crate::{archive, image, setup};
 
 /// What is looked at: what is there as a file is an archive, anything else is in a registry.
@@ -35,7 +36,7 @@ fn subject(what: &Look) -> Result<Subject<'_>, Trouble> {
 }
 
 fn client(access: &Access, reference: &Reference) -> Result<Client, Trouble> {
-    setup::client(access, None, Some(reference.repository().registry()))
+    setup::client(access, None, &[Party::from(reference)])
 }
 
 pub(crate) async fn inspect(what: Look, voice: Voice) -> Result<(), Trouble> {

@@ -11,15 +11,16 @@ use crate::args::{Catalog, Format, Tags, Voice};
 use crate::output::Trouble;
 use crate::progress::Progress;
 use crate::setup;
+use crate::stored::Party;
 
 pub(crate) async fn tags(what: Tags, voice: Voice) -> Result<(), Trouble> {
-    let client = setup::client(&what.access, None, Some(what.repository.registry()))?;
+    let client = setup::client(&what.access, None, &[Party::from(&what.repository)])?;
     let pages = Pages::new(what.format.format, "repository", &what.repository.to_string(), "tags");
     list(&client, voice, ListTags::new(what.repository), pages).await
 }
 
 pub(crate) async fn catalog(what: Catalog, voice: Voice) -> Result<(), Trouble> {
-    let client = setup::client(&what.access, None, Some(&what.registry))?;
+    let client = setup::client(&what.access, None, &[Party::from(&what.registry)])?;
     let pages = Pages::new(what.format.format, "registry", what.registry.as_str(), "repositories");
     list(&client, voice, ListCatalog::new(what.registry), pages).await
 }

@@ -9,6 +9,7 @@ mod demo;
 mod image;
 mod inspect;
 mod lists;
+mod login;
 mod output;
 mod progress;
 mod pull;
@@ -17,6 +18,7 @@ mod referrers;
 mod registry;
 mod serve;
 mod setup;
+mod stored;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -84,6 +86,8 @@ fn run(tug: Tug) -> Result<(), Trouble> {
             Verb::Config(what) => inspect::config(what, voice).await,
             Verb::Referrers(what) => referrers::referrers(what, voice).await,
             Verb::Blob(what) => blob::blob(what, voice).await,
+            Verb::LogIn(what) => login::log_in(what, voice).await,
+            Verb::LogOut(what) => login::log_out(what, voice),
             Verb::Validate(what) => archive::validate(what, voice).await,
             Verb::Serve(what) => serve::serve(what).await,
             Verb::Demo(what) => demo::demo(what, voice).await,

@@ -11,14 +11,13 @@ use crate::args::{Format, Pull, PullFormat, Voice};
 use crate::output::{Trouble, bytes, print};
 use crate::progress::Progress;
 use crate::setup;
+use crate::stored::Party;
 
 pub(crate) async fn pull(what: Pull, voice: Voice) -> Result<(), Trouble> {
-    let mut registries = what.references.iter().map(|reference| reference.repository().registry());
-    let first = registries.next();
-    let only = first.filter(|first| registries.all(|other| other.credential_key() == first.credential_key()));
+    let parties: Vec<Party> = what.references.iter().map(Party::from).collect();
     let mut config = setup::config(&what.access, None);
     config.transfers = what.jobs;
-    setup::log_in(&mut config, &what.access, only)?;
+    setup::log_in(&mut config, &what.access, &parties)?;
     let client = setup::build(&what.access, config)?;
     let progress = Progress::new(voice);
 

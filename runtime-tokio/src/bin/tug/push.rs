@@ -3,19 +3,25 @@
 use std::fmt::Write as _;
 
 use registry_tokio::proto::flow::{
-    Destination, Preview, Previewed, Push as Pushing, PushOptions, Pushed, PushedReference, Totals,
+    Destination, Preview, Previewed, Push as Pushing, PushOptions, Pushed, PushedReference, ReadArchive, Totals,
 };
-use registry_tokio::proto::spec::{Reference, Registry};
+use registry_tokio::proto::spec::Reference;
 use serde_json::{Value, json};
 
 use crate::args::{Push, Voice};
 use crate::output::{Trouble, bytes, print};
 use crate::progress::Progress;
 use crate::setup;
+use crate::stored::Party;
 
 pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
-    let client = setup::client(&what.access, Some(&what.upload), registry(&what)?.as_ref())?;
     let progress = Progress::new(voice);
+    let parties = match (&what.reference, &what.prefix) {
+        (Some(reference), _) => vec![Party::from(reference)],
+        (None, Some(prefix)) => vec![below(prefix)?],
+        (None, None) => named(&what, &progress).await?,
+    };
+    let client = setup::client(&what.access, Some(&what.upload), &parties)?;
     let to = match (what.reference, what.prefix) {
         (Some(reference), _) => Destination::Reference(reference),
         (None, Some(prefix)) => Destination::Below(prefix),
@@ -32,23 +38,30 @@ pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
     print(what.format.format, references_text(&pushed.references), || pushed_json(&pushed))
 }
 
-/// The one registry that the push goes to, if that can be told before the archive is read.
-fn registry(what: &Push) -> Result<Option<Registry>, Trouble> {
-    match (&what.reference, &what.prefix) {
-        (Some(reference), _) => Ok(Some(reference.repository().registry().clone())),
-        (None, Some(prefix)) => {
-            // Only with something behind it is a prefix a reference; a bare host is one, too.
-            let below = format!("{}/x", prefix.trim_end_matches('/'));
-            let reference: Reference =
-                below.parse().map_err(|why| Trouble::Usage(format!("--prefix {prefix}: {why}")))?;
-            Ok(Some(reference.repository().registry().clone()))
+/// Whom a push below a prefix talks to.
+fn below(prefix: &str) -> Result<Party, Trouble> {
+    // Only with something behind it is a prefix a reference; a bare host is one, too.
+    let below = format!("{}/x", prefix.trim_end_matches('/'));
+    let reference: Reference = below.parse().map_err(|why| Trouble::Usage(format!("--prefix {prefix}: {why}")))?;
+    Ok(Party::from(&reference))
+}
+
+/// Whom a push talks to that goes where the archive says.
+async fn named(what: &Push, progress: &Progress) -> Result<Vec<Party>, Trouble> {
+    let reader = setup::build(&what.access, setup::config(&what.access, None))?;
+    let archive = progress.run(&reader, ReadArchive::new(what.archive.as_path())).await?;
+    let mut parties: Vec<Party> = Vec::new();
+    for party in archive.images().iter().flat_map(|image| image.names()).filter_map(|name| name.reference()) {
+        let party = Party::from(party);
+        if !parties.contains(&party) {
+            parties.push(party);
         }
-        (None, None) => Ok(None),
     }
+    Ok(parties)
 }
 
 /// `DIGEST` for one reference, a line `DIGEST REF` each for several.
-fn references_text(references: &[PushedReference]) -> String {
+pub(crate) fn references_text(references: &[PushedReference]) -> String {
     match references {
         [only] => format!("{}\n", only.digest),
         several => several.iter().fold(String::new(), |mut text, one| {
@@ -58,7 +71,7 @@ fn references_text(references: &[PushedReference]) -> String {
     }
 }
 
-fn references_json(references: &[PushedReference]) -> Value {
+pub(crate) fn references_json(references: &[PushedReference]) -> Value {
     references
         .iter()
         .map(|one| json!({ "reference": one.to_reference().to_string(), "digest": one.digest.to_string() }))

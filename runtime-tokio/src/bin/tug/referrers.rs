@@ -10,9 +10,10 @@ use crate::args::{Referrers, Voice};
 use crate::output::{Trouble, print};
 use crate::progress::Progress;
 use crate::setup;
+use crate::stored::Party;
 
 pub(crate) async fn referrers(what: Referrers, voice: Voice) -> Result<(), Trouble> {
-    let client = setup::client(&what.access, None, Some(what.reference.repository().registry()))?;
+    let client = setup::client(&what.access, None, &[Party::from(&what.reference)])?;
     let mut flow = ListReferrers::new(&what.reference);
     if let Some(artifact_type) = what.artifact_type {
         flow = flow.of_type(artifact_type);

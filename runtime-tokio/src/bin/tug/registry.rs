@@ -8,9 +8,12 @@ use crate::args::{Ping, Voice};
 use crate::output::{Trouble, print};
 use crate::progress::Progress;
 use crate::setup;
+use crate::stored::Party;
 
 pub(crate) async fn ping(what: Ping, voice: Voice) -> Result<(), Trouble> {
-    let client = setup::client(&what.access, None, Some(&what.registry))?;
+    // Nobody has to be logged in to ask that.
+    let parties: &[Party] = if what.access.username.is_some() { &[Party::from(&what.registry)] } else { &[] };
+    let client = setup::client(&what.access, None, parties)?;
     let progress = Progress::new(voice);
     let flow = registry_tokio::proto::flow::Pinging::new(what.registry);
     let ping = progress.run(&client, flow).await?;

@@ -3,11 +3,11 @@
 use std::io::BufRead as _;
 
 use registry_tokio::Client;
-use registry_tokio::proto::spec::Registry;
 use registry_tokio::proto::{Config, Credential, Scheme};
 
 use crate::args::{Access, Upload};
 use crate::output::Trouble;
+use crate::stored::{self, Party};
 
 /// What the flags say, as configuration.
 pub(crate) fn config(access: &Access, upload: Option<&Upload>) -> Config {
@@ -29,22 +29,27 @@ pub(crate) fn config(access: &Access, upload: Option<&Upload>) -> Config {
     config
 }
 
-/// The client that the flags describe. `registry`: whom a user and password are for.
-pub(crate) fn client(access: &Access, upload: Option<&Upload>, registry: Option<&Registry>) -> Result<Client, Trouble> {
+/// The client that the flags describe, for a command that talks to these.
+pub(crate) fn client(access: &Access, upload: Option<&Upload>, parties: &[Party]) -> Result<Client, Trouble> {
     let mut config = config(access, upload);
-    log_in(&mut config, access, registry)?;
+    log_in(&mut config, access, parties)?;
     build(access, config)
 }
 
-/// Takes over the user and password of the flags, for this registry.
-pub(crate) fn log_in(config: &mut Config, access: &Access, registry: Option<&Registry>) -> Result<(), Trouble> {
-    if let Some(username) = &access.username {
-        let registry = registry.ok_or_else(|| {
-            Trouble::Usage("--username needs one registry that it is for: give a REF, or --prefix".to_owned())
-        })?;
-        config.log_in(registry, Credential::password(username, password(access)?));
+/// Takes over the user and password of the flags, which are for the one registry that there is; or what is stored.
+pub(crate) fn log_in(config: &mut Config, access: &Access, parties: &[Party]) -> Result<(), Trouble> {
+    let Some(username) = &access.username else { return stored::look_up(config, access, parties) };
+    let key = |party: &Party| party.registry.credential_key();
+    match parties {
+        [one, others @ ..] if others.iter().all(|other| key(other) == key(one)) => {
+            config.log_in(&one.registry, Credential::password(username, password(access)?));
+            Ok(())
+        }
+        _ => {
+            let why = "--username needs one registry that it is for: give a REF, or --prefix (or log in to each)";
+            Err(Trouble::Usage(why.to_owned()))
+        }
     }
-    Ok(())
 }
 
 /// The client of a configuration that is complete.

@@ -1,35 +1,16 @@
 //! `inspect`, `digest`, `manifest` and `config`, as their users meet them.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
-
 use std::collections::BTreeMap;
-use std::process::{Command, Output, Stdio};
 
 use bytes::Bytes;
 use registry_proto::archive::make::{self, SampleImage};
 use registry_proto::spec::{Descriptor, Digest, Index, Manifest, MediaType, Platform};
 use registry_proto::testing::registry::{Auth, Profile, Registry};
 use registry_tokio::serve::Server;
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-fn tug(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tug")).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-fn out(output: &Output) -> &str {
-    assert!(output.status.success(), "{output:?}");
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn err(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_str(out(output)).unwrap()
-}
+use crate::run::{err, json, out, runtime, tug};
 
 /// A registry with `app:v1` (one image), and `multi:v1` (an index of it, for this machine's platform and one more).
 struct Served {
@@ -74,7 +55,7 @@ fn served(auth: Option<Auth>) -> Served {
             registry.insert_blob(repository, blob);
         }
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = runtime();
     let server = runtime.block_on(Server::bind(([127, 0, 0, 1], 0).into(), registry)).unwrap();
     Served { server, _runtime: runtime, image, manifest, index }
 }

@@ -1,26 +1,12 @@
 //! `tug referrers` as its users meet it.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
-
-use std::process::{Command, Output};
-
 use bytes::Bytes;
 use registry_proto::archive::make::SampleImage;
 use registry_proto::spec::{Descriptor, Digest, ImageManifest, Manifest, MediaType};
 use registry_proto::testing::registry::{Profile, Registry};
 use registry_tokio::serve::Server;
 
-fn tug(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tug")).args(arguments).output().unwrap()
-}
-
-fn out(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn err(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
+use crate::run::{err, printed, runtime, tug};
 
 fn put(registry: &mut Registry, tag: Option<&str>, manifest: &Manifest) {
     let media_type = manifest.media_type().as_str();
@@ -51,7 +37,7 @@ fn a_line_for_each() {
     let kinds = ["application/vnd.example.sbom+json", "application/vnd.example.signature"];
     let mut all: Vec<Manifest> = kinds.iter().map(|kind| about(&mut registry, &image, kind)).collect();
     all.sort_by(|one, other| one.digest().cmp(other.digest()));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = runtime();
     let server = runtime.block_on(Server::bind(([127, 0, 0, 1], 0).into(), registry)).unwrap();
     let reference = format!("{}/app:v1", server.address());
 
@@ -61,20 +47,20 @@ fn a_line_for_each() {
         let kind = one.image().unwrap().artifact_type.clone().unwrap();
         format!("{} {kind} {}\n", one.digest(), one.size())
     };
-    assert_eq!((out(&listed), err(&listed)), (&*all.iter().map(line).collect::<String>(), ""));
+    assert_eq!((printed(&listed), err(&listed)), (&*all.iter().map(line).collect::<String>(), ""));
 
     let some = tug(&["referrers", &reference, "--artifact-type", kinds[0]]);
-    assert!(out(&some).lines().count() == 1 && out(&some).contains(kinds[0]), "{some:?}");
+    assert!(printed(&some).lines().count() == 1 && printed(&some).contains(kinds[0]), "{some:?}");
 
     let json = tug(&["referrers", &reference, "--format", "json"]);
-    let json: serde_json::Value = serde_json::from_str(out(&json)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(printed(&json)).unwrap();
     assert_eq!(json["reference"], reference);
     assert_eq!(json["referrers"].as_array().unwrap().len(), 2);
     assert_eq!(json["referrers"][0]["digest"], all[0].digest().as_str());
     assert_eq!(json["referrers"][0]["annotations"]["note"], "hello");
 
     let nobody = tug(&["referrers", &format!("{}/app@{}", server.address(), Digest::of(b""))]);
-    assert!(nobody.status.success() && out(&nobody).is_empty(), "nothing is said: {nobody:?}");
+    assert!(nobody.status.success() && printed(&nobody).is_empty(), "nothing is said: {nobody:?}");
 }
 
 #[test]
@@ -86,6 +72,6 @@ fn failures_have_their_status() {
     ] {
         let failed = tug(arguments);
         assert_eq!(failed.status.code(), Some(status), "{arguments:?}: {failed:?}");
-        assert!(out(&failed).is_empty() && err(&failed).contains(says), "{arguments:?}: {failed:?}");
+        assert!(printed(&failed).is_empty() && err(&failed).contains(says), "{arguments:?}: {failed:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::key::{candidates, canonical, normalised};
 use crate::secret::Credential;
 use crate::spec::{Registry, RepositoryName};
 
@@ -9,7 +10,7 @@ use crate::spec::{Registry, RepositoryName};
 ///
 /// ```
 /// use registry_proto::Credential;
-/// use registry_proto::session::Credentials;
+/// use registry_proto::credentials::Credentials;
 ///
 /// let mut credentials = Credentials::default();
 /// credentials.insert("q.io/a", Credential::password("team-a", "…"));
@@ -43,45 +44,8 @@ impl Credentials {
 
     /// As [`lookup`](Self::lookup), with the key that it was found under: whose token is not another one's.
     pub(crate) fn find(&self, registry: &Registry, repository: Option<&RepositoryName>) -> Option<(&str, &Credential)> {
-        hosts(registry).into_iter().find_map(|host| {
-            let mut key = repository.map_or_else(|| host.clone(), |name| format!("{host}/{name}"));
-            loop {
-                if let Some((key, credential)) = self.0.get_key_value(&key) {
-                    return Some((key.as_str(), credential));
-                }
-                key.truncate(key.rfind('/')?);
-            }
-        })
-    }
-}
-
-/// The names under which a registry may be known: as written; in lower case; without the port that goes without saying.
-pub(crate) fn hosts(registry: &Registry) -> Vec<String> {
-    let host = canonical(registry.as_str());
-    let mut all = vec![host.clone(), host.to_ascii_lowercase()];
-    if let Some(bare) = all[1].strip_suffix(":443").map(canonical) {
-        all.push(bare);
-    }
-    all.dedup();
-    all
-}
-
-/// A configuration file's key as `host[:port][/prefix]`. One with a scheme is an address of old, whose path means nothing.
-pub(crate) fn normalised(key: &str) -> String {
-    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
-    let key = bare.map_or(key, |address| address.split('/').next().unwrap_or_default()).trim_end_matches('/');
-    match key.split_once('/') {
-        Some((host, path)) => format!("{}/{path}", canonical(host)),
-        None => canonical(key),
-    }
-}
-
-/// Docker Hub has three names.
-fn canonical(host: &str) -> String {
-    let host = if host.eq_ignore_ascii_case("docker.io") { "docker.io" } else { host };
-    match host {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
-        other => other.to_owned(),
+        let found = |key: &String| self.0.get_key_value(key).map(|(key, credential)| (key.as_str(), credential));
+        candidates(registry, repository).iter().find_map(found)
     }
 }
 

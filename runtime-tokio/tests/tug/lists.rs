@@ -1,10 +1,8 @@
 //! `tags`, `catalog`, `tag` and `delete`, as their users meet them.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use registry_proto::archive::make::SampleImage;
 use registry_proto::spec::{Digest, Index, Manifest, TagOrDigest};
@@ -13,22 +11,7 @@ use registry_tokio::serve::Server;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-fn tug(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tug")).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-fn out(output: &Output) -> &str {
-    assert!(output.status.success(), "{output:?}");
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn err(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_str(out(output)).unwrap()
-}
+use crate::run::{command, err, json, out, runtime, tug};
 
 struct Served {
     server: Server,
@@ -68,7 +51,7 @@ fn served(profile: Profile) -> Served {
         put(&mut registry, &["two"], &two),
         put(&mut registry, &["all"], &index.to_manifest()),
     );
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = runtime();
     let server = runtime.block_on(Server::bind(([127, 0, 0, 1], 0).into(), registry)).unwrap();
     Served { server, _runtime: runtime, one: digests.0, two: digests.1, index: digests.2 }
 }
@@ -136,7 +119,7 @@ fn who_has_seen_enough_ends_the_list() {
             registry.insert_manifest("app", Some(&format!("t{n}")), bytes.clone(), &kind).unwrap();
         }
     });
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tug"))
+    let mut child = command()
         .args(["tags", "-v", &served.reference("app")])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -11,32 +11,32 @@ use std::time::{Duration, Instant};
 
 /// What one run took.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
+pub struct Run {
     /// From starting the process to its end.
-    pub(crate) wall: Duration,
+    pub wall: Duration,
     /// What only `/usr/bin/time` knows.
-    pub(crate) usage: Option<Usage>,
+    pub usage: Option<Usage>,
     /// Processor time that neither the process nor the registry took.
-    pub(crate) others: Option<f64>,
+    pub others: Option<f64>,
 }
 
 /// What a process and those that it started used.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// The largest of them at its largest.
-    pub(crate) peak_kib: u64,
+    pub peak_kib: u64,
     /// User and system time.
-    pub(crate) processor: f64,
+    pub processor: f64,
 }
 
 impl Run {
     /// Whether others left the machine to us. What the kernel counts comes in hundredths of a second.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         self.others.is_none_or(|others| others <= 0.05 + 0.05 * self.wall.as_secs_f64())
     }
 
     /// How much others took, to compare runs by.
-    pub(crate) fn disturbance(&self) -> f64 {
+    pub fn disturbance(&self) -> f64 {
         self.others.map_or(0.0, |others| others / self.wall.as_secs_f64())
     }
 }
@@ -47,7 +47,7 @@ const TIME: &str = "/usr/bin/time";
 ///
 /// # Errors
 /// What it wrote to standard error, when it fails.
-pub(crate) fn run(command: &[String], folder: &Path) -> Result<Run, String> {
+pub fn run(command: &[String], folder: &Path) -> Result<Run, String> {
     let notes = folder.join("usage");
     let timed = Path::new(TIME).exists();
     let mut process = if timed {
@@ -77,7 +77,7 @@ pub(crate) fn run(command: &[String], folder: &Path) -> Result<Run, String> {
 }
 
 /// Waits until the machine is nearly idle, but not for ever.
-pub(crate) fn wait_for_quiet() {
+pub fn wait_for_quiet() {
     const LOOK: Duration = Duration::from_millis(200);
     for _ in 0..100 {
         let before = busy();
@@ -121,7 +121,7 @@ fn usage(text: &str) -> Option<Usage> {
 }
 
 /// The middle of some numbers.
-pub(crate) fn median(numbers: impl Iterator<Item = f64>) -> Option<f64> {
+pub(super) fn median(numbers: impl Iterator<Item = f64>) -> Option<f64> {
     let mut sorted: Vec<f64> = numbers.collect();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

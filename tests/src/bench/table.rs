@@ -5,15 +5,13 @@ use std::fs;
 use std::process::Command;
 use std::thread;
 
-use registry_tests::runtimes::Runtime;
-
-use crate::contender::Contender;
-use crate::measure::{Run, median};
-use crate::workload::Workload;
+use super::contest::Who;
+use super::measure::{Run, median};
+use crate::runtimes::Runtime;
 
 /// What became of one contender's runs.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// It could not take part.
     Absent(String),
     /// A run went wrong.
@@ -30,7 +28,7 @@ impl Default for Outcome {
 
 impl Outcome {
     /// One more run. A failure stays: the runs that went well are no result then.
-    pub(crate) fn add(&mut self, ran: Result<Run, String>) {
+    pub fn add(&mut self, ran: Result<Run, String>) {
         match (ran, self) {
             (Ok(run), Self::Runs(runs)) => runs.push(run),
             (Err(why), outcome @ Self::Runs(_)) => *outcome = Self::Failed(why),
@@ -51,69 +49,69 @@ fn or_dash(number: Option<String>) -> String {
     number.unwrap_or_else(|| "—".to_owned())
 }
 
-/// The most that a push of ours may take.
+/// What somebody is in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// What the others are compared with.
+    Floor,
+    /// Ours, held to a target.
+    Ours(Runtime),
+    /// One whom ours are to be ahead of.
+    Rival,
+    /// One who is there for comparison.
+    Beside,
+}
+
+/// The most that ours may take.
 #[derive(Clone, Copy, Debug)]
-enum Target {
+pub enum Target {
+    /// So many times what the floor takes.
     TimesFloor(f64),
+    /// So many seconds.
     Seconds(f64),
+    /// Whatever it takes: it is measured only.
+    Open,
 }
 
 /// One table.
 #[derive(Debug)]
-pub(crate) struct Section {
-    title: String,
-    target: fn(Runtime) -> Target,
-    /// Whether ours are to be ahead of skopeo and oci-client, beside the target.
-    ahead: bool,
-    outcomes: Vec<(Contender, Outcome)>,
+pub struct Section {
+    /// Its heading.
+    pub title: String,
+    /// What ours are held to.
+    pub target: fn(Runtime) -> Target,
+    /// Whether ours are to be ahead of their rivals, beside the target.
+    pub ahead: bool,
+    /// Who took part, in that order.
+    pub outcomes: Vec<(Who, Outcome)>,
 }
 
 impl Section {
-    /// Pushes of something new.
-    pub(crate) fn first(workload: Workload, outcomes: Vec<(Contender, Outcome)>) -> Self {
-        let target: fn(Runtime) -> Target = match workload {
-            Workload::Large | Workload::Usual => |runtime| match runtime {
-                Runtime::Tokio | Runtime::Blocking => Target::TimesFloor(1.25),
-                Runtime::AsyncStd => Target::TimesFloor(1.5),
-            },
-            Workload::Small => |_| Target::TimesFloor(2.0),
-        };
-        Self { title: format!("({}) {}", workload.letter(), workload.title()), target, ahead: true, outcomes }
+    fn floor(&self) -> Option<f64> {
+        self.outcomes.iter().find(|(who, _)| who.role == Role::Floor).and_then(|(_, outcome)| outcome.seconds())
     }
 
-    /// Pushes of what the registry has already.
-    pub(crate) fn second(outcomes: Vec<(Contender, Outcome)>) -> Self {
-        let title = "(d) the image of (b) once more".to_owned();
-        Self { title, target: |_| Target::Seconds(0.05), ahead: false, outcomes }
-    }
-
-    fn seconds(&self, wanted: Contender) -> Option<f64> {
-        self.outcomes.iter().find(|(who, _)| *who == wanted).and_then(|(_, outcome)| outcome.seconds())
-    }
-
-    fn verdict(&self, who: Contender, seconds: f64) -> String {
-        let Contender::Ours(runtime) = who else { return String::new() };
-        let floor = self.seconds(Contender::Floor);
+    fn verdict(&self, who: &Who, seconds: f64) -> String {
+        let Role::Ours(runtime) = who.role else { return String::new() };
         let (target, reached) = match (self.target)(runtime) {
-            Target::TimesFloor(times) => (format!("≤ {times} ×"), floor.map(|floor| seconds <= times * floor)),
-            Target::Seconds(most) => (format!("< {:.0} ms", most * 1000.0), Some(seconds < most)),
+            Target::TimesFloor(times) => {
+                (format!("≤ {times} ×: "), self.floor().map_or("unknown", |floor| reached(seconds <= times * floor)))
+            }
+            Target::Seconds(most) => (format!("< {:.0} ms: ", most * 1000.0), reached(seconds < most)),
+            Target::Open => (String::new(), ""),
         };
-        let target = match reached {
-            Some(true) => format!("{target}: reached"),
-            Some(false) => format!("{target}: **missed**"),
-            None => format!("{target}: unknown"),
-        };
-        let others = [Contender::Skopeo, Contender::SkopeoGzip, Contender::OciClient];
-        let faster: Vec<&str> = others
-            .into_iter()
-            .filter(|other| self.seconds(*other).is_some_and(|theirs| theirs <= seconds))
-            .map(Contender::word)
-            .collect();
+        let rivals = self.outcomes.iter().filter(|(who, _)| who.role == Role::Rival);
+        let faster = rivals.filter(|(_, theirs)| theirs.seconds().is_some_and(|theirs| theirs <= seconds));
+        let faster: Vec<&str> = faster.map(|(who, _)| who.word).collect();
         match self.ahead && !faster.is_empty() {
-            true => format!("{target}; **behind {}**", faster.join(", ")),
-            false => target,
+            true => format!("{target}{reached}; **behind {}**", faster.join(", ")),
+            false => format!("{target}{reached}"),
         }
     }
+}
+
+const fn reached(is: bool) -> &'static str {
+    if is { "reached" } else { "**missed**" }
 }
 
 impl fmt::Display for Section {
@@ -124,16 +122,17 @@ impl fmt::Display for Section {
             "| | × floor | median, s | fastest to slowest, s | processor, s | others, s | peak memory, MiB | target |"
         )?;
         writeln!(f, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |")?;
-        let floor = self.seconds(Contender::Floor);
+        let floor = self.floor();
         for (who, outcome) in &self.outcomes {
+            let title = &who.title;
             let runs = match outcome {
                 Outcome::Absent(why) => {
-                    writeln!(f, "| {who} | — | — | — | — | — | — | not measured: {why} |")?;
+                    writeln!(f, "| {title} | — | — | — | — | — | — | not measured: {why} |")?;
                     continue;
                 }
                 Outcome::Failed(why) => {
                     let why = why.lines().next().unwrap_or_default().replace('|', "\\|");
-                    writeln!(f, "| {who} | — | — | — | — | — | — | failed: {why} |")?;
+                    writeln!(f, "| {title} | — | — | — | — | — | — | failed: {why} |")?;
                     continue;
                 }
                 Outcome::Runs(runs) => runs,
@@ -144,12 +143,12 @@ impl fmt::Display for Section {
             let usage = || runs.iter().filter_map(|run| run.usage);
             writeln!(
                 f,
-                "| {who} | {} | {seconds:.3} | {least:.3} to {most:.3} | {} | {} | {} | {} |",
+                "| {title} | {} | {seconds:.3} | {least:.3} to {most:.3} | {} | {} | {} | {} |",
                 or_dash(floor.map(|floor| format!("{:.2}", seconds / floor))),
                 or_dash(median(usage().map(|usage| usage.processor)).map(|processor| format!("{processor:.2}"))),
                 or_dash(median(runs.iter().filter_map(|run| run.others)).map(|others| format!("{others:.2}"))),
                 or_dash(median(usage().map(|usage| usage.peak_kib as f64 / 1024.0)).map(|peak| format!("{peak:.0}"))),
-                self.verdict(*who, seconds),
+                self.verdict(who, seconds),
             )?;
         }
         Ok(())
@@ -157,7 +156,7 @@ impl fmt::Display for Section {
 }
 
 /// What it was measured on, and with whom.
-pub(crate) fn machine(runs: usize, repeated: usize) -> String {
+pub fn machine(runs: usize, repeated: usize) -> String {
     let first_line = |program: &str| {
         let ran = Command::new(program).arg("--version").output().ok()?;
         Some(String::from_utf8_lossy(&ran.stdout).lines().next()?.to_owned())

@@ -1,9 +1,6 @@
 //! `tug pull` and `tug blob` as their users meet them.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
-
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
 use registry_proto::archive::make::{self, SampleImage};
 use registry_proto::spec::{Digest, Platform};
@@ -13,20 +10,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::run::{err, out, runtime, tug};
+
 const LAYER: &[u8] = &[7; 300_000];
-
-fn tug(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tug")).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-fn out(output: &Output) -> &str {
-    assert!(output.status.success(), "{output:?}");
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn err(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
 
 /// A registry with `multi:v1`: an image for this machine and one for another; and the folder for what is pulled.
 struct Served {
@@ -51,7 +37,7 @@ impl Served {
             registry.insert_blob("multi", image.config());
             image.layers.iter().for_each(|layer| _ = registry.insert_blob("multi", layer.clone()));
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = runtime();
         let server = runtime.block_on(Server::bind(([127, 0, 0, 1], 0).into(), registry)).unwrap();
         Self { server, _runtime: runtime, folder: TempDir::new().unwrap(), images }
     }

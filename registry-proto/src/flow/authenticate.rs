@@ -1,0 +1,72 @@
+//! Is one let in?
+
+use crate::endpoint::ping::{self, Ping};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::job::Completion;
+use crate::spec::{Origin, Registry};
+
+/// Shows a registry what is configured for it, to see whether it lets one in: `GET /v2/` (end-1), and whatever its challenge
+/// asks for. Nothing is stored anywhere.
+///
+/// Yields what was [`Authenticated`].
+#[derive(Debug)]
+pub struct Authenticate {
+    registry: Registry,
+    asking: Option<(Origin, Exchange)>,
+}
+
+/// The result of [`Authenticate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Authenticated {
+    /// What answered in the end.
+    pub ping: Ping,
+    /// Whether it wanted to be shown anything. If not, what is configured for it is neither right nor wrong.
+    pub challenged: bool,
+}
+
+impl Authenticate {
+    /// At this registry.
+    pub const fn new(registry: Registry) -> Self {
+        Self { registry, asking: None }
+    }
+}
+
+impl Flow for Authenticate {
+    type Output = Authenticated;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Authenticated> {
+        if self.asking.is_none() {
+            let origin = match cx.origin(&self.registry) {
+                Ok(origin) => origin,
+                Err(why) => return Step::Done(Err(why)),
+            };
+            let mut ask = ping::ask(&origin, &cx.session.config().limits);
+            ask.authenticate = true;
+            self.asking = Some((origin, Exchange::new(ask, &self.registry)));
+        }
+        let (origin, exchange) = self.asking.as_mut().expect("it was just made");
+        let answer = ready!(exchange.poll(cx));
+        Step::Done(match answer {
+            Ok(Answer::Reply(reply)) => ping::read(origin, &reply).map(|ping| {
+                let challenged = cx.session.tokens.knows(origin);
+                Authenticated { ping, challenged }
+            }),
+            Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
+            Err(why) => Err(why),
+        })
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match &mut self.asking {
+            Some((_, exchange)) => exchange.handle(cx, done),
+            None => Err(done),
+        }
+    }
+
+    fn cancel(&mut self) {
+        if let Some((_, exchange)) = &mut self.asking {
+            exchange.cancel();
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The command `tug` as its users meet it: what is typed, what is printed, and how it ends.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
+
+mod copy;
+mod inspect;
+mod lists;
+#[cfg(unix)]
+mod login;
+mod pull;
+mod push;
+mod referrers;
+mod run;
