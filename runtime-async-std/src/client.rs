@@ -73,7 +73,12 @@ impl ClientBuilder {
             .with_no_client_auth();
         #[cfg(feature = "http2")]
         let tls = with_http2(tls);
-        let transport = Transport::new(tls, self.config.requests_per_registry.get(), self.config.timeouts.connect);
+        let transport = Transport::new(
+            tls,
+            self.config.requests_per_registry.get(),
+            self.config.timeouts.connect,
+            &self.config.limits,
+        );
         let surf = surf::Client::with_http_client(transport);
         let seed = self.seed.unwrap_or_else(random_seed);
         Ok(Client { driver: Driver::new(self.config, seed, surf) })

@@ -15,8 +15,6 @@ use crate::socket::connector;
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
-/// The largest head of a reply, in bytes: registries hand out `Location`s of many kilobytes.
-const HEAD: usize = 256 << 10;
 /// What is read from a socket at a time, at most. Only what was ever read takes memory.
 const INPUT: usize = 256 << 10;
 
@@ -44,7 +42,7 @@ pub(crate) fn agent(config: &Config, roots: &[Vec<u8>]) -> Agent {
         .user_agent("")
         .accept("")
         .accept_encoding("")
-        .max_response_header_size(HEAD)
+        .max_response_header_size(config.limits.head)
         .input_buffer_size(INPUT)
         .max_idle_connections(per_host * 4)
         .max_idle_connections_per_host(per_host)

@@ -23,6 +23,7 @@ use hyper_util::client::legacy::connect::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use registry_proto::job::{Failure, FailureKind, Phase, reachable};
+use registry_proto::session::Limits;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
@@ -43,7 +44,7 @@ pub(crate) struct Http {
 
 impl Http {
     /// `per_host`: how many connections to one host there may be at a time.
-    pub(crate) fn new(tls: Tls, per_host: usize, connect: Duration) -> Self {
+    pub(crate) fn new(tls: Tls, per_host: usize, connect: Duration, limits: &Limits) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -51,7 +52,10 @@ impl Http {
         let connector = LimitedConnector { tcp: EarlyConnector(tcp), tls, per_host, connect, hosts: Arc::default() };
         let mut pool = Pool::builder(TokioExecutor::new());
         pool.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(per_host);
-        pool.http1_max_headers(200);
+        // hyper has no smaller buffer than 8 KiB.
+        pool.http1_max_headers(limits.headers).http1_max_buf_size(limits.head.max(8 << 10));
+        #[cfg(feature = "http2")]
+        pool.http2_max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX));
         // Wide windows: with hyper's defaults one stream over a line with 100 ms delay would come to 20 MB/s.
         #[cfg(feature = "http2")]
         pool.http2_initial_stream_window_size(8 << 20)

@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod copies;
 pub mod docker_registry;
+pub mod hostile;
 pub mod images;
 pub mod keeping;
 pub mod memory;

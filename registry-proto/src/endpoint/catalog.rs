@@ -23,7 +23,7 @@ pub(crate) fn page(url: Uri, limits: &Limits) -> Ask {
     Ask::new(Method::GET, url, ScopeSet::catalog(), limits).collect(limits.page, limits)
 }
 
-pub(crate) fn read(reply: &Reply) -> Result<Names, Error> {
+pub(crate) fn read(reply: &Reply, limits: &Limits) -> Result<Names, Error> {
     #[derive(Deserialize)]
     struct Page {
         #[serde(default, deserialize_with = "present")]
@@ -37,6 +37,7 @@ pub(crate) fn read(reply: &Reply) -> Result<Names, Error> {
             _ => None,
         }));
     }
+    Names::check(reply, limits)?;
     match serde_json::from_slice(&reply.body) {
         Ok(Page { repositories: Some(names) }) => {
             Ok(Names::sorted_out(names.unwrap_or_default(), |name| name.parse::<RepositoryName>().is_ok()))
@@ -65,15 +66,18 @@ mod tests {
 
     #[test]
     fn c86_pages_and_refusals() {
-        let names = |body: &str| read(&golden::reply(200, &[], body)).unwrap();
+        let names = |body: &str| read(&golden::reply(200, &[], body), &Limits::default()).unwrap();
         assert_eq!(names(r#"{"repositories":null}"#), Names::default());
         let page = names(r#"{"repositories":["a/b","UPPER","c"]}"#);
         assert_eq!((page.names, page.odd), (vec!["a/b".to_owned(), "c".to_owned()], vec!["UPPER".to_owned()]));
         for body in ["{}", "<html>", r#"{"repositories":{}}"#] {
-            assert!(matches!(read(&golden::reply(200, &[], body)), Err(Error::Protocol { .. })), "{body}");
+            assert!(
+                matches!(read(&golden::reply(200, &[], body), &Limits::default()), Err(Error::Protocol { .. })),
+                "{body}"
+            );
         }
         for status in [404, 405, 501] {
-            let why = read(&golden::reply(status, &[], "")).unwrap_err().to_string();
+            let why = read(&golden::reply(status, &[], ""), &Limits::default()).unwrap_err().to_string();
             assert!(why.contains("does not list its repositories"), "{status}: {why}");
         }
     }

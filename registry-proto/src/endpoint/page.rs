@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::endpoint::Reply;
 use crate::error::Error;
+use crate::limits::Limits;
 use crate::spec::{lead, next_link};
 
 /// Where the list goes on after this page; `None` at its end. `home`: the request that the list began with.
@@ -31,6 +32,16 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// Refuses a page with more entries than are taken, before anything is made of them: each takes a comma.
+    pub(crate) fn check(reply: &Reply, limits: &Limits) -> Result<(), Error> {
+        let (commas, most) = (reply.body.iter().filter(|byte| **byte == b',').count(), limits.page_entries);
+        if commas < most {
+            return Ok(());
+        }
+        Err(reply
+            .broken(format!("a page of the list has more than {most} entries, which is more than are taken at a time")))
+    }
+
     pub(crate) fn sorted_out(entries: Vec<Option<String>>, is_name: impl Fn(&str) -> bool) -> Self {
         let mut page = Self::default();
         for entry in entries {

@@ -69,6 +69,7 @@ pub(crate) fn patch(session: &Uri, repository: &RepositoryName, at: u64, payload
     Ask::new(Method::PATCH, session.clone(), ScopeSet::push(repository), limits)
         .body(payload, octet_stream())
         .header(CONTENT_RANGE, ascii(&range.to_string()))
+        .bulk()
         .replay(Replay::OwnerAsksFirst)
 }
 
@@ -91,6 +92,7 @@ pub(crate) fn finish(
 ) -> Ask {
     Ask::new(Method::PUT, with_digest(session, digest), ScopeSet::push(repository), limits)
         .body(payload, octet_stream())
+        .bulk()
         .replay(Replay::OwnerAsksFirst)
 }
 

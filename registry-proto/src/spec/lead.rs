@@ -21,7 +21,7 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Uri};
 
 use crate::spec::inside::Reach;
-use crate::spec::origin::{default_port, excerpt};
+use crate::spec::origin::{default_port, encode_illegal, excerpt};
 use crate::spec::{Origin, resolve};
 
 /// Why a URL that a peer handed out is not used.
@@ -112,7 +112,7 @@ pub(crate) fn redirect(
 /// # Errors
 /// [`LocationError`].
 pub(crate) fn token_server(registry: &Origin, realm: &str) -> Result<Uri, LocationError> {
-    let url: Uri = realm.parse().map_err(|_| LocationError::Malformed(excerpt(realm)))?;
+    let url: Uri = encode_illegal(realm.trim()).parse().map_err(|_| LocationError::Malformed(excerpt(realm)))?;
     let to = origin(&url, realm)?;
     let same_host = to.host() == registry.host();
     if !to.is_https() && (registry.is_https() || !same_host) {

@@ -26,6 +26,7 @@ pub use challenge::Challenge;
 pub use content_range::ContentRange;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError};
+pub(crate) use error_body::clean;
 pub use error_body::{ApiError, ErrorCode, parse_error_body};
 pub use image_config::{History, ImageConfig, RootFs, RuntimeConfig};
 pub use lead::{LocationError, same_origin};

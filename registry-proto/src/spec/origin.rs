@@ -140,7 +140,7 @@ fn has_scheme(text: &str) -> bool {
 }
 
 /// Percent-encodes what `http::Uri` refuses (space, quotes, angle brackets, non-ASCII …) and leaves the rest alone.
-fn encode_illegal(text: &str) -> String {
+pub(super) fn encode_illegal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -86,6 +86,8 @@ pub struct Upload {
     handed: bool,
     /// The most it ever held: only beyond it is there progress.
     best: u64,
+    /// What that was when troubles last counted as made up for.
+    mark: u64,
     /// Troubles in a row without progress.
     troubles: u32,
     restarts: u32,
@@ -215,6 +217,7 @@ impl Upload {
             acked: 0,
             handed: false,
             best: 0,
+            mark: 0,
             troubles: 0,
             restarts: 0,
             notes: VecDeque::new(),
@@ -522,17 +525,30 @@ impl Upload {
             Err(why) => return self.fail(cx, why),
         };
         let limits = cx.session.config().limits;
-        let took = cx.now.since(part.began);
-        self.learned(cx).chunk_went_through(&limits, part.length, took);
-        self.session = Some(url);
-        self.progress(match acked {
+        let at = match acked {
             AckedOffset::At(at) => at,
             AckedOffset::Unknown => part.at + part.length,
             AckedOffset::Forward(at) => {
                 return self
                     .fail(cx, reply.broken(format!("it claims to hold {at} bytes, of which it was sent fewer")));
             }
-        });
+        };
+        self.session = Some(url);
+        let mark = self.mark;
+        self.progress(cx, at);
+        if at == part.at + part.length {
+            let took = cx.now.since(part.began);
+            self.learned(cx).chunk_went_through(&limits, part.length, took);
+            return self.next(cx);
+        }
+        // What it didn't keep is sent again: in smaller chunks, and not for ever (A34).
+        self.learned(cx).cut(&limits, at.saturating_sub(part.at), part.length);
+        if self.mark == mark {
+            self.troubles += 1;
+        }
+        if self.troubles > cx.session.config().retries {
+            return self.fail(cx, reply.broken("it keeps next to nothing of what it is sent"));
+        }
         self.next(cx)
     }
 
@@ -560,7 +576,7 @@ impl Upload {
         match state {
             Ok(SessionState::At { at, url }) => {
                 self.session = Some(url);
-                self.progress(at);
+                self.progress(cx, at);
                 self.next(cx)
             }
             Ok(SessionState::Gone) => {
@@ -722,12 +738,14 @@ impl Upload {
         }
     }
 
-    fn progress(&mut self, at: u64) {
+    fn progress(&mut self, cx: &Context<'_>, at: u64) {
         self.acked = at;
         if at > self.best {
             self.best = at;
             self.meter.raise(at);
-            self.troubles = 0;
+            if cx.session.config().timeouts.is_ahead(at - self.mark, self.size) {
+                (self.mark, self.troubles) = (at, 0);
+            }
             self.notes.push_back(Event::Sent { repository: self.repository.clone(), blob: self.id(), sent: at });
         }
     }
