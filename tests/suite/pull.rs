@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use registry_proto::archive::ArchiveFormat;
 use registry_proto::archive::make::MemoryDisk;
@@ -48,7 +49,7 @@ fn pulls_end_right_or_with_a_clear_error() {
 #[test]
 fn a_killed_pull_goes_on_where_it_stopped() {
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS) / 4;
-    let kept = std::sync::atomic::AtomicU64::new(0);
+    let kept = [AtomicU64::new(0), AtomicU64::new(0)];
     for_every_seed("pull", "a_killed_pull_goes_on_where_it_stopped", seeds, |seed| {
         let mut scenario = PullScenario::new(seed);
         scenario.faults = Faults::default();
@@ -60,10 +61,14 @@ fn a_killed_pull_goes_on_where_it_stopped() {
         }
         let ran = world.run(&mut scenario.session(), scenario.pull());
         scenario.check(&mut world, &ran);
-        kept.fetch_add(ran.result.unwrap().totals.kept_bytes, std::sync::atomic::Ordering::Relaxed);
+        // (A folder keeps whole blobs anyway.)
+        let form = usize::from(scenario.options.format == ArchiveFormat::OciFolder);
+        kept[form].fetch_add(ran.result.unwrap().totals.kept_bytes, Ordering::Relaxed);
         true
     });
-    assert!(kept.into_inner() > seeds * 100, "killed pulls left nothing that was of use");
+    let kept = kept.map(AtomicU64::into_inner);
+    let enough = kept.iter().all(|kept| *kept > seeds * 100);
+    assert!(number("SIM_SEED").is_some() || enough, "killed pulls left hardly anything that was of use: {kept:?}");
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! Which bytes a request carries, and how it carries them.
+
+use http::Method;
+
+use super::{Content, State, Upload};
+use crate::error::Error;
+use crate::flow::Context;
+use crate::job::{FileRange, Payload};
+use crate::session::UploadPolicy;
+use crate::time::Time;
+
+/// How many times the configured size a piece in memory may have for a registry that takes no smaller chunks.
+const MOST_PIECES: u64 = 4;
+
+/// Which bytes a request carries, and whether it closes the session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) at: u64,
+    pub(super) length: u64,
+    pub(super) closes: bool,
+    pub(super) began: Time,
+}
+
+impl Upload {
+    /// The first piece can come while the session is being opened.
+    pub(super) fn look_ahead(&mut self, cx: &Context<'_>) {
+        let length = cx.session.config().piece.get().min(self.size);
+        if let Some(source) = &mut self.source {
+            source.look_ahead(cx, length);
+        }
+    }
+
+    /// As much of a part as has been fetched by now, with the next piece on its way. `Err`: nothing to send yet, or ever.
+    pub(super) fn fetched(&mut self, cx: &mut Context<'_>, part: Part) -> Result<Part, Box<State>> {
+        // The registry's least chunk may be larger than our pieces, but not without end: they are in memory.
+        let policy = cx.session.config().upload;
+        let piece = cx.session.config().piece.get();
+        let least = self.chunk_min.min(piece.saturating_mul(MOST_PIECES));
+        let piece = piece.max(least);
+        let too_large = part.closes && part.length > piece;
+        if too_large && (policy == UploadPolicy::Monolithic || self.learned(cx).refuses_chunks()) {
+            let (size, asked) = (self.size, self.asked(&Method::PUT));
+            let what =
+                format!("{asked}: a blob of {size} bytes would have to be sent in one request, from memory, where");
+            let why =
+                format!("{what} pieces of {piece} bytes are allowed: allow larger ones, or chunks if they are not");
+            return Err(Box::new(self.fail(cx, Error::Misuse(why))));
+        }
+        let part = Part { closes: part.closes && !too_large, ..part };
+        let length = part.length.min(piece);
+        let least = if part.closes { length } else { least.min(length) };
+        let Some(source) = &mut self.source else { return Ok(part) };
+        if part.at < self.digester.at() && !source.holds(part.at) {
+            // It has lost bytes that it had confirmed. Fetched again, they could not be checked in the middle of a hash.
+            return Err(Box::new(self.start_over(cx)));
+        }
+        match source.bytes_at(cx, part.at, least, length) {
+            Ok(Some(here)) => {
+                source.look_ahead(cx, length);
+                Ok(Part { length: length.min(here), ..part })
+            }
+            Ok(None) => Err(Box::new(State::Fetching)),
+            Err(why) => Err(Box::new(self.fail(cx, why))),
+        }
+    }
+
+    /// How large the next chunk is; `None` to send all that is left in the closing request.
+    pub(super) fn chunk_size(&self, cx: &mut Context<'_>, policy: UploadPolicy, left: u64) -> Option<u64> {
+        let limits = cx.session.config().limits;
+        let (acked, size, min) = (self.acked, self.size, self.chunk_min);
+        let learned = self.learned(cx);
+        if learned.refuses_chunks() {
+            return None;
+        }
+        match policy {
+            UploadPolicy::Monolithic => None,
+            UploadPolicy::Chunked(chunk) if acked == 0 && size <= chunk.get() && learned.takes_whole(size) => None,
+            UploadPolicy::Chunked(chunk) if learned.takes_whole(chunk.get()) => Some(chunk.get().max(min)),
+            UploadPolicy::Auto if acked == 0 && learned.takes_whole(left) => None,
+            UploadPolicy::Chunked(_) | UploadPolicy::Auto => Some(learned.chunk(&limits, min)),
+        }
+    }
+
+    pub(super) fn payload(&mut self, part: Part) -> Payload {
+        match &self.content {
+            Content::Bytes(bytes) => {
+                let (from, to) = (clamp(part.at, bytes.len()), clamp(part.at + part.length, bytes.len()));
+                let piece = bytes.slice(from..to);
+                self.digester.feed(part.at, &piece).expect("a part starts at or below the digester's watermark");
+                Payload::Bytes(piece)
+            }
+            Content::Remote(_) => {
+                let source = self.source.as_ref().expect("made with the content");
+                let piece = source.slice(part.at, part.length);
+                self.digester.feed(part.at, &piece).expect("a part starts at or below the digester's watermark");
+                Payload::Bytes(piece)
+            }
+            Content::File { path, range } => {
+                let start = range.start + part.at;
+                Payload::File(FileRange::new(path.clone(), start..start + part.length, self.blob_part(part.at)))
+            }
+        }
+    }
+}
+
+pub(super) fn clamp(at: u64, length: usize) -> usize {
+    usize::try_from(at).unwrap_or(usize::MAX).min(length)
+}

@@ -1,0 +1,404 @@
+//! Every decision about what follows what: the arrows of the picture in [`upload`](super).
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+use super::hash::running;
+use super::part::Part;
+use super::{Brought, Pause, State, Then, Upload, Uploaded};
+use crate::endpoint::Reply;
+use crate::endpoint::upload::{self, SessionState, Started};
+use crate::error::{Asked, Error};
+use crate::event::Event;
+use crate::flow::{Answer, Context, Held, Lost, unreachable_loss};
+use crate::job::{Failure, FailureKind, Outcome, Payload};
+use crate::session::UploadPolicy;
+use crate::spec::{AckedOffset, ErrorCode};
+
+/// How often an upload starts over because of what the registry says (as opposed to a bad network).
+const RESTARTS: u32 = 2;
+
+impl Upload {
+    pub(super) fn start(&mut self, cx: &Context<'_>) -> State {
+        if cx.session.known.holds(&self.origin, self.name(), &self.digest) {
+            return self.settle(Brought::Known);
+        }
+        // Where a mount is likely to succeed, asking first whether the blob is there would only cost a request: mounting a
+        // blob that is there already does no harm.
+        if self.from.is_some() { self.open(cx, true) } else { State::Checking(self.look()) }
+    }
+
+    pub(super) fn after_check(&mut self, cx: &mut Context<'_>, held: Result<Held, Error>) -> State {
+        match held {
+            Ok(Held::There) => self.settle(Brought::Existed),
+            Ok(Held::Absent(_)) if self.from.is_some() => self.open(cx, true),
+            Ok(Held::Absent(_)) if self.outside => State::Outside,
+            Ok(Held::Absent(_)) => self.after_let_in(cx),
+            Err(why) => self.fail(cx, why),
+        }
+    }
+
+    /// The blob is not there: it has to be moved.
+    pub(super) fn after_let_in(&mut self, cx: &mut Context<'_>) -> State {
+        if self.session.is_some() {
+            return self.begin(cx);
+        }
+        self.look_ahead(cx);
+        self.open(cx, false)
+    }
+
+    pub(super) fn after_open(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>, mounting: bool) -> State {
+        let limits = cx.session.config().limits;
+        let started = match answer {
+            // A token server that refuses the source repository's scope refuses the whole token: go without a mount.
+            Err(Error::Denied(_)) if mounting => Ok(Started::NotMounted),
+            answer => reply_of(answer).and_then(|reply| upload::started(&reply, mounting, &limits)),
+        };
+        match started {
+            Ok(Started::Mounted) => self.settle(Brought::Mounted),
+            Ok(Started::NotMounted) => {
+                self.from = None;
+                State::Checking(self.look())
+            }
+            Ok(Started::Session { url, chunk_min }) => {
+                self.session = Some(url);
+                self.chunk_min = chunk_min;
+                self.acked = 0;
+                self.handed = false;
+                // Instead of mounting it, the registry has opened a session.
+                if self.outside { State::Outside } else { self.begin(cx) }
+            }
+            Err(why) => self.fail(cx, why),
+        }
+    }
+
+    /// A new session is there, and nothing was sent.
+    pub(super) fn begin(&mut self, cx: &mut Context<'_>) -> State {
+        // What is fetched once more is looked at once more, too: it may be other bytes now.
+        if self.source.is_some()
+            && let Ok(fresh) = running(&self.digest)
+        {
+            self.digester = fresh;
+        }
+        self.notes.push_back(Event::Sending {
+            repository: self.repository.clone(),
+            blob: self.id(),
+            meter: self.meter.clone(),
+        });
+        self.next(cx)
+    }
+
+    /// The one place that decides what is sent next: catch up, everything at once, another chunk, or the commit.
+    pub(super) fn next(&mut self, cx: &mut Context<'_>) -> State {
+        let Some(session) = self.session.clone() else { return self.open(cx, false) };
+        if self.source.is_some() {
+            // It can't hold what it was not sent: some count one too many (PROTOCOL §1.9).
+            self.acked = self.acked.min(self.digester.at());
+        }
+        if self.digester.at() < self.acked {
+            return State::Behind;
+        }
+        let limits = cx.session.config().limits;
+        let policy = cx.session.config().upload;
+        let left = self.size - self.acked;
+        if left > 0 {
+            let mut part = match self.chunk_size(cx, policy, left) {
+                None => Part { at: self.acked, length: left, closes: true, began: cx.now },
+                Some(chunk) => Part { at: self.acked, length: chunk.min(left), closes: false, began: cx.now },
+            };
+            if self.source.is_some() {
+                part = match self.fetched(cx, part) {
+                    Ok(part) => part,
+                    Err(state) => return *state,
+                };
+            }
+            self.handed = true;
+            let payload = self.payload(part);
+            if self.source.is_some()
+                && self.digester.at() == self.size
+                && let Err(why) = self.check()
+            {
+                return self.fail(cx, why);
+            }
+            let ask = if part.closes {
+                upload::finish(&session, self.name(), &self.digest, payload, &limits)
+            } else {
+                upload::patch(&session, self.name(), part.at, payload, &limits)
+            };
+            return State::Sending { exchange: self.ask(ask), part };
+        }
+        if let Err(why) = self.check() {
+            return self.fail(cx, why);
+        }
+        let part = Part { at: self.size, length: 0, closes: true, began: cx.now };
+        let ask = upload::finish(&session, self.name(), &self.digest, Payload::Empty, &limits);
+        State::Sending { exchange: self.ask(ask), part }
+    }
+
+    pub(super) fn hashed(&mut self, cx: &mut Context<'_>, outcome: Outcome) -> State {
+        match outcome {
+            Outcome::Hashed(digester) => {
+                self.adopt(Some(&digester));
+                // A driver that stopped short would send us round in circles.
+                if self.digester.at() < self.acked {
+                    let why = Failure::new(FailureKind::Source, "fewer bytes were hashed than were asked for");
+                    return self.fail(cx, Error::Local(why));
+                }
+                self.next(cx)
+            }
+            Outcome::Failed { why, .. } => self.fail(cx, Error::Local(why)),
+            _ => unreachable!("tickets are typed: a hash job gets a digester"),
+        }
+    }
+
+    pub(super) fn after_part(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>, part: Part) -> State {
+        let reply = match answer {
+            Ok(Answer::Reply(reply)) => reply,
+            Ok(Answer::Lost(lost)) => return self.after_loss(cx, lost, part),
+            Err(why) => return self.fail(cx, why),
+        };
+        self.adopt(reply.moved.as_ref());
+        if reply.status.is_success() {
+            return if part.closes { self.after_commit(cx, &reply) } else { self.after_chunk(cx, &reply, part) };
+        }
+        let limits = cx.session.config().limits;
+        match reply.status.as_u16() {
+            // After a lost reply the blob may have been committed all the same (GHCR).
+            404 if part.closes => State::Confirming(self.look(), Then::Restart),
+            404 => self.restart(cx, &reply),
+            400 if self.restarts < RESTARTS && blames_content(&reply) => self.restart(cx, &reply),
+            405 | 501 if !part.closes && part.length > 0 => {
+                let learned = self.learned(cx);
+                if learned.takes_whole(self.size) {
+                    learned.refused_chunks();
+                    self.restart(cx, &reply)
+                } else {
+                    self.fail(cx, reply.refusal(Some("this registry takes neither bodies of this size nor chunks")))
+                }
+            }
+            413 | 416 if part.length > 0 && cx.session.config().upload == UploadPolicy::Monolithic => {
+                self.fail(cx, reply.refusal(Some("allow chunks: one request is too large for this registry")))
+            }
+            413 => {
+                if self.learned(cx).refused_size(&limits, part.length) {
+                    self.trouble(cx, &reply.asked, "it takes no bodies of this size", Then::Probe, Pause::None)
+                } else {
+                    self.fail(cx, reply.refusal(Some("even the smallest chunk is too large for it")))
+                }
+            }
+            // Out of order, or (GHCR) too large: the session's state tells which.
+            416 => {
+                self.learned(cx).refused_size(&limits, part.length);
+                self.trouble(cx, &reply.asked, "it wants other bytes first", Then::Probe, Pause::None)
+            }
+            _ if is_worth_another_try(reply.status) => {
+                let why = reply.status.to_string();
+                let then = if part.closes { Then::Confirm } else { Then::Probe };
+                if self.troubles >= cx.session.config().retries {
+                    return self.fail(cx, reply.refusal(Some("it was tried again and again")));
+                }
+                self.trouble(cx, &reply.asked, &why, then, Pause::Backoff)
+            }
+            _ => self.fail(cx, reply.refusal(None)),
+        }
+    }
+
+    /// A request of which nobody knows how much arrived.
+    pub(super) fn after_loss(&mut self, cx: &mut Context<'_>, lost: Lost, part: Part) -> State {
+        let limits = cx.session.config().limits;
+        let got = lost.moved.as_ref().map_or(0, |sent| sent.at().saturating_sub(part.at).min(part.length));
+        self.adopt(lost.moved.as_ref());
+        if part.length > 0 && !lost.why.sent_nothing() {
+            self.learned(cx).cut(&limits, got, part.length);
+        }
+        // Only what was handed over whole can have been committed; of what was in memory nobody knows how much that was.
+        let whole = got == part.length || self.source.is_some();
+        let then = if part.closes && whole { Then::Confirm } else { Then::Probe };
+        if self.troubles >= cx.session.config().retries {
+            let error = Error::Transport { asked: lost.asked, last: lost.why, tries: self.troubles + 1 };
+            return self.fail(cx, error);
+        }
+        self.trouble(cx, &lost.asked, &lost.why.to_string(), then, Pause::Backoff)
+    }
+
+    pub(super) fn after_chunk(&mut self, cx: &mut Context<'_>, reply: &Reply, part: Part) -> State {
+        let Some(session) = self.session.clone() else { return self.open(cx, false) };
+        let (acked, url) = match upload::patched(reply, &session, part.at, part.length) {
+            Ok(news) => news,
+            Err(why) => return self.fail(cx, why),
+        };
+        let limits = cx.session.config().limits;
+        let at = match acked {
+            AckedOffset::At(at) => at,
+            AckedOffset::Unknown => part.at + part.length,
+            AckedOffset::Forward(at) => {
+                return self
+                    .fail(cx, reply.broken(format!("it claims to hold {at} bytes, of which it was sent fewer")));
+            }
+        };
+        self.session = Some(url);
+        let mark = self.mark;
+        self.progress(cx, at);
+        if at == part.at + part.length {
+            let took = cx.now.since(part.began);
+            self.learned(cx).chunk_went_through(&limits, part.length, took);
+            return self.next(cx);
+        }
+        // What it didn't keep is sent again: in smaller chunks, and not for ever (A34).
+        self.learned(cx).cut(&limits, at.saturating_sub(part.at), part.length);
+        if self.mark == mark {
+            self.troubles += 1;
+        }
+        if self.troubles > cx.session.config().retries {
+            return self.fail(cx, reply.broken("it keeps next to nothing of what it is sent"));
+        }
+        self.next(cx)
+    }
+
+    pub(super) fn after_commit(&mut self, cx: &mut Context<'_>, reply: &Reply) -> State {
+        self.learned(cx).went_through();
+        // 202 is no commit yet; whether it will be one is seen by asking.
+        if reply.status == StatusCode::ACCEPTED {
+            return State::Confirming(self.look(), Then::Restart);
+        }
+        self.settle(Brought::Sent)
+    }
+
+    pub(super) fn after_probe(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>) -> State {
+        let Some(session) = self.session.clone() else { return self.open(cx, false) };
+        let known = (!self.handed || self.acked > 0).then_some(self.acked);
+        let state = reply_of(answer).and_then(|reply| {
+            let state = upload::state(&reply, &session, known)?;
+            match state {
+                SessionState::At { at, .. } if at > self.size => {
+                    Err(reply.broken(format!("it claims to hold {at} bytes of a blob of {}", self.size)))
+                }
+                state => Ok(state),
+            }
+        });
+        match state {
+            Ok(SessionState::At { at, url }) => {
+                self.session = Some(url);
+                self.progress(cx, at);
+                self.next(cx)
+            }
+            Ok(SessionState::Gone) => {
+                self.session = None;
+                self.open(cx, false)
+            }
+            Err(why) => self.fail(cx, why),
+        }
+    }
+
+    pub(super) fn after_confirm(&mut self, cx: &mut Context<'_>, held: Result<Held, Error>, then: Then) -> State {
+        match held {
+            Ok(Held::There) => self.settle(Brought::Sent),
+            Ok(Held::Absent(reply)) if then == Then::Restart => self.restart(cx, &reply),
+            Ok(Held::Absent(_)) => self.probe(cx),
+            Err(why) => self.fail(cx, why),
+        }
+    }
+
+    /// The registry will not go on with this session: start over, but not for ever.
+    pub(super) fn restart(&mut self, cx: &Context<'_>, reply: &Reply) -> State {
+        if self.restarts >= RESTARTS {
+            return self.fail(cx, reply.refusal(Some("starting over did not help")));
+        }
+        self.restarts += 1;
+        self.session = None;
+        self.open(cx, false)
+    }
+
+    /// The registry has gone back in this session to where we can't follow: the same, without a reply that says "no".
+    pub(super) fn start_over(&mut self, cx: &Context<'_>) -> State {
+        if self.restarts >= RESTARTS {
+            let asked = self.asked(&Method::GET);
+            let what =
+                format!("it holds only {} bytes of an upload again and again, after it had confirmed more", self.acked);
+            return self.fail(cx, Error::Protocol { asked, what });
+        }
+        self.restarts += 1;
+        self.session = None;
+        self.open(cx, false)
+    }
+
+    pub(super) fn trouble(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: &Asked,
+        why: &str,
+        then: Then,
+        pause: Pause,
+    ) -> State {
+        self.troubles += 1;
+        if self.troubles > cx.session.config().retries {
+            let last = Failure::new(FailureKind::Protocol, why);
+            return self.fail(cx, Error::Transport { asked: asked.clone(), last, tries: self.troubles });
+        }
+        let after = match pause {
+            Pause::None => Duration::ZERO,
+            Pause::Backoff => cx.backoff(self.troubles),
+        };
+        self.notes.push_back(Event::Retrying { request: asked.to_string(), why: why.to_owned(), after });
+        State::Pausing(cx.now + after, then)
+    }
+
+    pub(super) fn after_pause(&self, cx: &Context<'_>, then: Then) -> State {
+        match then {
+            Then::Probe => self.probe(cx),
+            Then::Confirm => State::Confirming(self.look(), Then::Probe),
+            Then::Restart => self.open(cx, false),
+        }
+    }
+
+    pub(super) fn settle(&mut self, brought: Brought) -> State {
+        let (repository, blob) = (self.repository.clone(), self.id());
+        self.stop_source();
+        self.session = None;
+        self.meter.raise(self.size);
+        self.notes.push_back(match brought {
+            Brought::Known | Brought::Existed => Event::Exists { repository, blob },
+            Brought::Mounted => Event::Mounted { repository, blob },
+            Brought::Sent => Event::Sent { repository, blob, sent: self.size },
+        });
+        State::Settled(Box::new(Ok(Uploaded { digest: self.digest.clone(), size: self.size, brought })))
+    }
+
+    pub(super) fn fail(&mut self, cx: &Context<'_>, why: Error) -> State {
+        self.stop_source();
+        match self.session.take() {
+            None => State::Settled(Box::new(Err(why))),
+            Some(session) => {
+                let ask = upload::cancel(&session, self.name(), &cx.session.config().limits);
+                State::GivingUp(self.ask(ask), Box::new(why))
+            }
+        }
+    }
+}
+
+fn reply_of(answer: Result<Answer, Error>) -> Result<Reply, Error> {
+    match answer? {
+        Answer::Reply(reply) => Ok(reply),
+        Answer::Lost(lost) => Err(unreachable_loss(lost)),
+    }
+}
+
+/// Whether a 400 says that the bytes were wrong or out of order, which starting over may mend, rather than the request.
+fn blames_content(reply: &Reply) -> bool {
+    reply.errors().iter().any(|error| {
+        matches!(
+            error.code(),
+            Some(
+                ErrorCode::DigestInvalid
+                    | ErrorCode::SizeInvalid
+                    | ErrorCode::BlobUploadInvalid
+                    | ErrorCode::RangeInvalid
+            )
+        )
+    })
+}
+
+const fn is_worth_another_try(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429) || status.as_u16() >= 500 && !matches!(status.as_u16(), 501 | 505)
+}
