@@ -62,8 +62,8 @@ fn a08_a_list_stays_with_its_registry() {
         let subject = Digest::of(b"subject");
         let index = reply(200, &[("link", &link), ("content-type", INDEX)], r#"{"schemaVersion":2,"manifests":[]}"#);
         let answer = |request: &Request| match request.url.path().contains("referrers") {
-            true => index.as_ref().map(Clone::clone).map_err(Clone::clone),
-            false => page.as_ref().map(Clone::clone).map_err(Clone::clone),
+            true => index.clone(),
+            false => page.clone(),
         };
         let mut tags = Script::new(answer);
         let why = tags.run(&mut user(), ListTags::new("r.example/n".parse().unwrap())).unwrap_err();
@@ -134,8 +134,11 @@ fn a11_layers_are_not_fetched_from_wherever_a_manifest_says() {
 
 // ── what it says ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// A flow, run against these answers: why it failed, and after how many requests.
+type Fails = fn(&mut dyn FnMut(&Request) -> Answer) -> (Error, usize);
+
 /// The flows that keep a reply in memory, each with what it is a reply to.
-fn in_memory() -> Vec<(&'static str, fn(&mut dyn FnMut(&Request) -> Answer) -> (Error, usize))> {
+fn in_memory() -> Vec<(&'static str, Fails)> {
     fn run<F: Flow>(answer: &mut dyn FnMut(&Request) -> Answer, flow: F) -> (Error, usize) {
         let mut script = Script::new(|request: &Request| answer(request));
         let Err(why) = script.run(&mut anonymous(), flow) else { panic!("it was taken for good") };

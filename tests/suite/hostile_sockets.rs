@@ -103,9 +103,9 @@ fn a31_a_reply_that_drips(runtime: Runtime) {
     let mut whole_is_fine = impatient();
     whole_is_fine.timeouts.whole = Duration::from_secs(3600);
     let server = drip(&endless);
-    timed_out(&run(runtime, slow_is_fine.clone(), fetch(&server)), &[Phase::Whole]);
+    timed_out(&run(runtime, slow_is_fine, fetch(&server)), &[Phase::Whole]);
     let server = drip(&endless);
-    timed_out(&run(runtime, whole_is_fine.clone(), fetch(&server)), &[Phase::Body]);
+    timed_out(&run(runtime, whole_is_fine, fetch(&server)), &[Phase::Body]);
     // What a refusal has to say is as long.
     let server = drip(&endless.replace("200 OK", "404 Not Found"));
     timed_out(&run(runtime, impatient(), fetch(&server)), &[Phase::Body, Phase::Whole]);
