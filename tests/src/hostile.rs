@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Response;
 use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
-use registry_proto::flow::{Destination, Push, PushOptions};
+use registry_proto::flow::{Destination, FetchManifest, Push, PushOptions};
 use registry_proto::job::Failure;
+use registry_proto::spec::Digest;
 use registry_proto::testing::registry::Registry;
 use registry_proto::testing::script::Request;
 use registry_proto::{Config, Credential, Error, Event, Flow, Session};
@@ -42,6 +43,41 @@ pub fn serve(kind: &str, body: impl AsRef<[u8]>) -> Answer {
 /// A redirect that keeps the method.
 pub fn to(location: &str) -> Answer {
     reply(307, &[("location", location)], "")
+}
+
+/// The media type of an image manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of an index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// The manifest of an image without layers, as text; its config is `{}`.
+pub fn manifest() -> String {
+    manifest_with("")
+}
+
+/// The same with whatever in place of its one layer.
+pub fn manifest_with(layer: &str) -> String {
+    let digest = Digest::of(b"{}");
+    let config = format!(r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{digest}","size":2}}"#);
+    format!(r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{config},"layers":[{layer}]}}"#)
+}
+
+/// A layer's descriptor, as text, with whatever for its digest and size; and `more` after them.
+pub fn layer(digest: &str, size: &str, more: &str) -> String {
+    format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":{size}{more}}}"#)
+}
+
+/// Fetches the manifest of `r.example/n:v1`.
+///
+/// # Panics
+/// Never: that is a reference.
+pub fn fetch() -> FetchManifest {
+    FetchManifest::new(&"r.example/n:v1".parse().unwrap())
+}
+
+/// A session of somebody who is logged in nowhere.
+pub fn anonymous() -> Session {
+    Session::new(Config::default(), 1)
 }
 
 /// What a registry in memory answers.

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn push(archive: Bytes) -> (Result<(), Error>, Vec<Request>, Vec<String>, Regist
 #[track_caller]
 fn refused(what: &str, archive: Bytes) -> String {
     let (result, requests, told, _) = push(archive);
-    let why = result.unwrap_err();
+    let Err(why) = result else { panic!("{what}: it was taken for good") };
     assert!(matches!(why, Error::Archive(_)), "{what}: {why}");
     assert_eq!(requests.len(), 0, "{what}: nobody was to be asked anything");
     let why = why.to_string();
@@ -121,7 +121,6 @@ fn a21_names_are_names_and_never_paths() {
 fn a21_a_folder_gives_away_nothing_else(runtime: Runtime) {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
-    fs::write(&secret, "layer").unwrap();
     let write = |name: &str| {
         let root = folder.path().join(name);
         for (path, content) in make::oci_folder(&[image()]) {
@@ -130,7 +129,8 @@ fn a21_a_folder_gives_away_nothing_else(runtime: Runtime) {
         }
         root
     };
-    let layer = |root: &Path| root.join("blobs/sha256").join(Digest::of(&image().layers[0]).encoded());
+    let content = make::gzip_stored(&image().layers[0]);
+    let layer = |root: &Path| root.join("blobs/sha256").join(Digest::of(&content).encoded());
     let server = Server::start(Registry::new(Profile::strict()), |_| Answer::registry());
     let push = |root: PathBuf| {
         let to = Destination::Reference(format!("{}/n:v1", server.host()).parse().unwrap());
@@ -138,12 +138,13 @@ fn a21_a_folder_gives_away_nothing_else(runtime: Runtime) {
     };
     // Of the same length, and another content.
     let root = write("link");
-    fs::write(&secret, "s3cr3").unwrap();
+    let other = [b"s3cr3t", &content[6..]].concat();
+    fs::write(&secret, &other).unwrap();
     fs::remove_file(layer(&root)).unwrap();
     std::os::unix::fs::symlink(&secret, layer(&root)).unwrap();
     let why = push(root).result.unwrap_err();
     assert!(matches!(&why, Error::Local(why) if why.kind() == FailureKind::Mismatch), "{why}");
-    assert!(server.registry().blob("n", Digest::of(b"s3cr3").as_str()).is_none());
+    assert!(server.registry().blob("n", Digest::of(&other).as_str()).is_none());
     assert_eq!(server.registry().ledger().mismatches, []);
     // A pipe, which would wait for ever, and a device, which would never end.
     let root = write("pipe");
@@ -187,10 +188,17 @@ fn a22_a23_forged_tars() {
     ] {
         refused(what, archive);
     }
-    // A hundred thousand entries are plenty.
-    let record = TarMaker::new().file("x", b"").unfinished();
-    let many = good("l").raw(&record[..512].repeat(100_001)).finish();
-    assert!(refused("a bomb of entries", many).contains("entries"));
+    // Entries without end, under ever other names and under one.
+    let limits = Limits { entries: 1000, ..Limits::default() };
+    let names: Vec<String> = (0..1001).map(|n| n.to_string()).collect();
+    let other = names.iter().fold(good("l"), |maker, name| maker.file(name, b""));
+    let same = (0..4001).fold(good("l"), |maker, _| maker.file("x", b""));
+    for many in [other, same] {
+        let disk = MemoryDisk::with("x.tar", many.finish());
+        let fault = Archive::read(&disk, &Path::new("x.tar").into(), &limits).unwrap_err();
+        assert!(matches!(fault.fault(), ArchiveFault::TooLarge { .. }), "{fault}");
+        Archive::read(&disk, &Path::new("x.tar").into(), &Limits::default()).unwrap();
+    }
 }
 
 #[test]
@@ -276,6 +284,55 @@ fn a20_bombs_are_not_set_off() {
         let archive = [head, &[0; 1000]].concat();
         assert!(refused(tool, archive.into()).contains(tool));
     }
+}
+
+/// Counts what is read of a file.
+struct Counted<'a>(<MemoryDisk as Disk>::File, &'a Cell<u64>);
+
+impl io::Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.0.read(buffer)?;
+        self.1.set(self.1.get() + got as u64);
+        Ok(got)
+    }
+}
+
+impl io::Seek for Counted<'_> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+/// A disk with one archive on it.
+struct Counting(MemoryDisk, &'static Cell<u64>);
+
+impl Disk for Counting {
+    type File = Counted<'static>;
+
+    fn open(&self, path: &Path) -> io::Result<Opened<Self::File>> {
+        Ok(match self.0.open(path)? {
+            Opened::File { file, size } => Opened::File { file: Counted(file, self.1), size },
+            Opened::Folder => Opened::Folder,
+        })
+    }
+}
+
+/// What tells where everything belongs comes after everything: nothing is held until then, nor read.
+#[test]
+fn a25_what_tells_comes_last() {
+    let large = vec![7; 32 << 20];
+    let image = SampleImage::new(&["n:v1"], &[&large]);
+    let list = json!([{"Config": "c.json", "RepoTags": ["n:v1"], "Layers": ["l"]}]);
+    let archive = TarMaker::new()
+        .file("l", &large)
+        .file("c.json", &image.config())
+        .file("manifest.json", list.to_string().as_bytes())
+        .finish();
+    let read: &'static Cell<u64> = Box::leak(Box::default());
+    let disk = Counting(MemoryDisk::with("x.tar", archive), read);
+    let archive = Archive::read(&disk, &Path::new("x.tar").into(), &Limits::default()).unwrap();
+    assert_eq!(archive.images().len(), 1);
+    assert!(read.get() < 1 << 20, "{} bytes were read of an archive of 32 MiB", read.get());
 }
 
 #[test]

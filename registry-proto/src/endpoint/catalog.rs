@@ -10,7 +10,7 @@ use crate::endpoint::page::{Names, present};
 use crate::endpoint::{Ask, Reply};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::spec::{Origin, RepositoryName, ScopeSet};
+use crate::spec::{Origin, RepositoryName, ScopeSet, object};
 
 pub(crate) fn first(origin: &Origin, n: Option<NonZeroU32>, limits: &Limits) -> Ask {
     let query = n.map_or_else(String::new, |n| format!("?n={n}"));
@@ -38,7 +38,7 @@ pub(crate) fn read(reply: &Reply, limits: &Limits) -> Result<Names, Error> {
         }));
     }
     Names::check(reply, limits)?;
-    match serde_json::from_slice(&reply.body) {
+    match object(&reply.body) {
         Ok(Page { repositories: Some(names) }) => {
             Ok(Names::sorted_out(names.unwrap_or_default(), |name| name.parse::<RepositoryName>().is_ok()))
         }
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(names(r#"{"repositories":null}"#), Names::default());
         let page = names(r#"{"repositories":["a/b","UPPER","c"]}"#);
         assert_eq!((page.names, page.odd), (vec!["a/b".to_owned(), "c".to_owned()], vec!["UPPER".to_owned()]));
-        for body in ["{}", "<html>", r#"{"repositories":{}}"#] {
+        for body in ["{}", "<html>", r#"{"repositories":{}}"#, r#"[["a"]]"#] {
             assert!(
                 matches!(read(&golden::reply(200, &[], body), &Limits::default()), Err(Error::Protocol { .. })),
                 "{body}"

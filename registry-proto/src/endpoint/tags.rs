@@ -10,7 +10,7 @@ use crate::endpoint::page::{Names, present};
 use crate::endpoint::{Ask, Reply, repository_url};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::spec::{Origin, RepositoryName, ScopeSet, Tag};
+use crate::spec::{Origin, RepositoryName, ScopeSet, Tag, object};
 
 pub(crate) fn first(origin: &Origin, repository: &RepositoryName, n: Option<NonZeroU32>, limits: &Limits) -> Ask {
     let query = n.map_or_else(String::new, |n| format!("?n={n}"));
@@ -38,7 +38,7 @@ pub(crate) fn read(reply: &Reply, limits: &Limits) -> Result<Names, Error> {
         }));
     }
     Names::check(reply, limits)?;
-    match serde_json::from_slice(&reply.body) {
+    match object(&reply.body) {
         Ok(Page { tags: Some(tags), .. }) => {
             Ok(Names::sorted_out(tags.unwrap_or_default(), |name| name.parse::<Tag>().is_ok()))
         }
@@ -80,7 +80,17 @@ mod tests {
 
     #[test]
     fn what_is_no_list() {
-        for body in ["", "{}", "[]", "null", "<html>", r#"{"errors":[]}"#, r#"{"tags":"a"}"#, r#"{"tags":[1]}"#] {
+        for body in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            "<html>",
+            r#"{"errors":[]}"#,
+            r#"{"tags":"a"}"#,
+            r#"{"tags":[1]}"#,
+            r#"["n",["a"]]"#,
+        ] {
             let why = read(&golden::reply(200, &[], body), &Limits::default()).unwrap_err();
             assert!(matches!(why, Error::Protocol { .. }), "{body}: {why:?}");
         }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
 /// How deep documents may nest. Manifests need five levels.
@@ -21,6 +22,14 @@ pub(crate) fn check(bytes: &[u8]) -> Result<BTreeSet<String>, serde_json::Error>
     Value { depth: 0, values, keys: Some(&mut keys) }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(keys)
+}
+
+/// Reads an object. `serde` would take a list for a structure, too, value by value: nobody else does.
+pub(crate) fn object<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, serde_json::Error> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(serde_json::Error::custom("not a JSON object"));
+    }
+    serde_json::from_slice(bytes)
 }
 
 struct Value<'a> {
