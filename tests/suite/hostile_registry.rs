@@ -218,9 +218,11 @@ fn a36_what_a_registry_lists_as_referrers_is_its_word() {
 #[test]
 fn a37_a_list_that_others_write_into() {
     let subject = manifest_with("");
+    let other = manifest_with("").replacen("\"layers\"", "\"annotations\":{\"by\":\"somebody\"},\"layers\"", 1);
     let put = |under_the_tag: &str, kind: &str| {
         let mut registry = Registry::new(Profile::distribution_2_8());
         registry.insert_blob("n", Bytes::from_static(b"{}"));
+        registry.insert_manifest("n", None, Bytes::from(other.clone()), MANIFEST).unwrap();
         let digest = registry.insert_manifest("n", Some("v1"), Bytes::from(subject.clone()), MANIFEST).unwrap();
         let tag = digest.as_str().replace(':', "-");
         let mut script = Script::new(|request: &Request| {
@@ -246,7 +248,7 @@ fn a37_a_list_that_others_write_into() {
     };
     let strange = format!(
         r#"{{"mediaType":"application/x.nobody.knows","digest":"{}","size":7,"annotations":{{"a":"b"}},"data":"eA==","x":[1]}}"#,
-        Digest::of(b"strange")
+        Digest::of(other.as_bytes())
     );
     let list =
         format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","annotations":{{"k":"v"}},"manifests":[{strange}]}}"#);

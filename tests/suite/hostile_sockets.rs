@@ -203,7 +203,7 @@ fn a12_a31_bodies_without_end(runtime: Runtime) {
     let until_closed = format!("Connection: close\r\n\r\n{piece}");
     for framing in [announced, chunked, until_closed] {
         let text = format!("HTTP/1.1 200 OK\r\nContent-Type: {MANIFEST}\r\n{framing}");
-        let server = Server::start(registry(), move |_| Answer::raw(&text).then(Then::Hold));
+        let server = Server::start(registry(), move |_| Answer::raw(&text).then(Then::Go));
         let ran = run(runtime, impatient(), fetch(&server));
         let is_too_large =
             |why: &Error| matches!(why, Error::Transport { last, .. } if last.kind() == FailureKind::TooLarge);
@@ -215,7 +215,7 @@ fn a12_a31_bodies_without_end(runtime: Runtime) {
     // What a refusal says is cut off, and what nobody wants isn't waited for.
     for status in ["404 Not Found", "200 OK"] {
         let text = format!("HTTP/1.1 {status}\r\nContent-Length: 1099511627776\r\n\r\n{piece}");
-        let server = Server::start(registry(), move |_| Answer::raw(&text).then(Then::Hold));
+        let server = Server::start(registry(), move |_| Answer::raw(&text).then(Then::Go));
         let ran = run(runtime, impatient(), ping(&server));
         assert!(ran.took < millis(5000), "{status}: {:?}", ran.took);
         assert_eq!(ran.result.is_ok(), status == OK, "{:?}", ran.result);

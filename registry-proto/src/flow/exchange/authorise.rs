@@ -472,7 +472,8 @@ pub(super) fn denied(reply: &Reply, scopes: &ScopeSet, challenges: Vec<Challenge
         status: reply.status,
         scopes: scopes.clone(),
         challenges,
-        errors: reply.errors(),
+        // What came with a success is no refusal: it may be a token, which nobody is to see (A42).
+        errors: if reply.status.is_success() { Vec::new() } else { reply.errors() },
         because,
     }))
 }
