@@ -62,7 +62,12 @@ impl ClientBuilder {
     /// [`Error::Misuse`] when an added certificate is none.
     pub fn build(self) -> Result<Client, Error> {
         let tls = Tls::new(self.roots)?;
-        let transport = Transport::new(tls, self.config.requests_per_registry.get(), self.config.timeouts.connect);
+        let transport = Transport::new(
+            tls,
+            self.config.requests_per_registry.get(),
+            self.config.timeouts.connect,
+            &self.config.limits,
+        );
         let surf = surf::Client::with_http_client(transport);
         let seed = self.seed.unwrap_or_else(random_seed);
         Ok(Client { driver: Driver::new(self.config, seed, surf) })

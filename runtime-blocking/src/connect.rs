@@ -17,8 +17,6 @@ use crate::socket::connector;
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
-/// The largest head of a reply, in bytes: registries hand out `Location`s of many kilobytes.
-const HEAD: usize = 256 << 10;
 /// What is read from a socket at a time, at most. Only what was ever read takes memory.
 const INPUT: usize = 256 << 10;
 
@@ -29,6 +27,8 @@ const INPUT: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Agents {
     per_host: usize,
+    /// The most bytes of a reply's head.
+    head: usize,
     /// Authorities that are trusted beside those of the operating system, in DER.
     roots: Vec<Vec<u8>>,
     plain: Agent,
@@ -38,7 +38,8 @@ pub(crate) struct Agents {
 impl Agents {
     pub(crate) fn new(config: &Config, roots: Vec<Vec<u8>>) -> Self {
         let per_host = config.requests_per_registry.get();
-        Self { per_host, roots, plain: agent(per_host, &[]), encrypted: OnceLock::new() }
+        let head = config.limits.head;
+        Self { per_host, head, roots, plain: agent(per_host, head, &[]), encrypted: OnceLock::new() }
     }
 
     /// The one for a URL.
@@ -50,14 +51,14 @@ impl Agents {
             let native = rustls_native_certs::load_native_certs().certs;
             let trusted = native.iter().map(|der| der.as_ref()).chain(self.roots.iter().map(Vec::as_slice));
             let trusted: Vec<_> = trusted.map(|der| Certificate::from_der(der).to_owned()).collect();
-            agent(self.per_host, &trusted)
+            agent(self.per_host, self.head, &trusted)
         })
     }
 }
 
 /// An agent that does what it is told and nothing else: no redirects, no decompression, no cookies, no proxies of its own
 /// finding, statuses as replies.
-fn agent(per_host: usize, trusted: &[Certificate<'static>]) -> Agent {
+fn agent(per_host: usize, head: usize, trusted: &[Certificate<'static>]) -> Agent {
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::new_with_certs(trusted))
         // Named outright: where another crate compiles in a second provider, the implicit choice panics.
@@ -71,7 +72,7 @@ fn agent(per_host: usize, trusted: &[Certificate<'static>]) -> Agent {
         .user_agent("")
         .accept("")
         .accept_encoding("")
-        .max_response_header_size(HEAD)
+        .max_response_header_size(head)
         .input_buffer_size(INPUT)
         .max_idle_connections(per_host * 4)
         .max_idle_connections_per_host(per_host)
