@@ -11,18 +11,18 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use async_std::net::{TcpStream, ToSocketAddrs as _};
-use futures_rustls::TlsConnector;
 use futures_rustls::rustls::{self, pki_types::ServerName};
 use http::Uri;
 use registry_proto::job::{Failure, FailureKind, Phase, reachable};
 use tower_service::Service;
 
 use crate::stream::{Conn, Early, Place};
+use crate::tls::Tls;
 
 /// Opens connections: so many to a host, each within its time.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
-    tls: Arc<rustls::ClientConfig>,
+    tls: Arc<Tls>,
     per_host: usize,
     limit: Duration,
     hosts: Arc<Mutex<BTreeMap<String, Places>>>,
@@ -32,7 +32,7 @@ pub(crate) struct Connector {
 type Places = (Sender<()>, Arc<Receiver<()>>);
 
 impl Connector {
-    pub(crate) fn new(tls: rustls::ClientConfig, per_host: usize, limit: Duration) -> Self {
+    pub(crate) fn new(tls: Tls, per_host: usize, limit: Duration) -> Self {
         Self { tls: Arc::new(tls), per_host, limit, hosts: Arc::default() }
     }
 
@@ -64,7 +64,7 @@ impl Connector {
             return Ok(Conn::plain(Early::new(stream), place));
         }
         let name = ServerName::try_from(host).map_err(|why| Failure::new(FailureKind::Tls, why))?;
-        let connecting = TlsConnector::from(Arc::clone(&self.tls)).connect(name, Early::new(stream));
+        let connecting = Arc::clone(&self.tls).connector().await.connect(name, Early::new(stream));
         let stream = connecting.await.map_err(|why| failure_of(&why, FailureKind::Tls))?;
         Ok(Conn::tls(stream, place))
     }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use async_io::Timer;
 use bytes::{Buf as _, Bytes};
-use futures_rustls::rustls;
 use futures_util::{AsyncBufRead, AsyncRead};
 use http_body::{Body, Frame, SizeHint};
 use http_client::http_types;
@@ -21,6 +20,7 @@ use registry_proto::job::FailureKind;
 use registry_proto::session::Limits;
 
 use crate::connect::{Connector, failure_of};
+use crate::tls::Tls;
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
@@ -34,7 +34,7 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(crate) fn new(tls: rustls::ClientConfig, per_host: usize, connect: Duration, limits: &Limits) -> Self {
+    pub(crate) fn new(tls: Tls, per_host: usize, connect: Duration, limits: &Limits) -> Self {
         let mut pool = Pool::builder(Tasks);
         pool.pool_timer(Timers).timer(Timers).pool_idle_timeout(IDLE).pool_max_idle_per_host(per_host);
         // hyper has no smaller buffer than 8 KiB.

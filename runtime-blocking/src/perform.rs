@@ -14,7 +14,7 @@ use registry_proto::job::{
 };
 use ureq::{Agent, Body, SendBody};
 
-use crate::connect::{failure_of, failure_of_io};
+use crate::connect::{Agents, failure_of, failure_of_io};
 use crate::disk::LocalDisk;
 use crate::socket::{SendingBody, Stoppable};
 
@@ -25,11 +25,13 @@ const BUFFER: usize = 256 << 10;
 pub(crate) type Stop = Arc<AtomicBool>;
 
 /// Does a job. Its ticket is answered whatever happens, also if the work panics.
-pub(crate) fn perform(agent: &Agent, job: Job, stop: &Stop) -> Completion {
+pub(crate) fn perform(agents: &Agents, job: Job, stop: &Stop) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
             let mut moved = None;
-            let done = catch_unwind(AssertUnwindSafe(|| exchange(agent, request, plan, timeouts, stop, &mut moved)));
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                exchange(agents.to(request.uri()), request, plan, timeouts, stop, &mut moved)
+            }));
             match done.unwrap_or_else(|_| Err(panicked())) {
                 Ok((head, body)) => ticket.replied(head, body, moved),
                 Err(why) => ticket.failed(why, moved),
