@@ -7,6 +7,7 @@ mod learned;
 mod pace;
 mod realm;
 mod referrers;
+mod tls;
 mod tokens;
 mod warned;
 
@@ -16,6 +17,7 @@ pub use context::Context;
 pub(crate) use learned::Learned;
 pub(crate) use pace::NotYet;
 pub(crate) use realm::allowed as realm_allowed;
+pub use tls::{ClientIdentity, TlsConfig};
 pub(crate) use tokens::{Area, Permission, Scheme as AuthScheme, TokenKey, Wish};
 
 use crate::job::JobId;
