@@ -62,7 +62,12 @@ impl ClientBuilder {
     pub fn build(mut self) -> Result<Client, Error> {
         self.config.tls.authorities.append(&mut self.roots);
         let tls = Tls::new(&self.config.tls)?;
-        let transport = Transport::new(tls, self.config.requests_per_registry.get(), self.config.timeouts.connect);
+        let transport = Transport::new(
+            tls,
+            self.config.requests_per_registry.get(),
+            self.config.timeouts.connect,
+            &self.config.limits,
+        );
         let surf = surf::Client::with_http_client(transport);
         let seed = self.seed.unwrap_or_else(random_seed);
         Ok(Client { driver: Driver::new(self.config, seed, surf) })

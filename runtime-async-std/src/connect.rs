@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
-use async_std::net::TcpStream;
+use async_std::net::{TcpStream, ToSocketAddrs as _};
 use futures_rustls::rustls::{self, pki_types::ServerName};
 use http::Uri;
-use registry_proto::job::{Failure, FailureKind, Phase};
+use registry_proto::job::{Failure, FailureKind, Phase, reachable};
 use tower_service::Service;
 
 use crate::stream::{Conn, Early, Place};
@@ -56,7 +56,8 @@ impl Connector {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(refused)?;
+        let found = (host.as_str(), port).to_socket_addrs().await.map_err(refused)?;
+        let stream = TcpStream::connect(&reachable(&host, found)?[..]).await.map_err(refused)?;
         // Without it, small requests would wait for one another's acknowledgements.
         stream.set_nodelay(true).map_err(refused)?;
         if !https {

@@ -18,8 +18,6 @@ use crate::tls::{Tls, unused};
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
-/// The largest head of a reply, in bytes: registries hand out `Location`s of many kilobytes.
-const HEAD: usize = 256 << 10;
 /// What is read from a socket at a time, at most. Only what was ever read takes memory.
 const INPUT: usize = 256 << 10;
 
@@ -31,14 +29,17 @@ const INPUT: usize = 256 << 10;
 pub(crate) struct Agents {
     per_host: usize,
     tls: Tls,
+    /// The most bytes of a reply's head.
+    head: usize,
     plain: Agent,
     encrypted: OnceLock<Agent>,
 }
 
 impl Agents {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let (per_host, tls) = (config.requests_per_registry.get(), Tls::new(&config.tls)?);
-        Ok(Self { per_host, tls, plain: agent(per_host, unused()), encrypted: OnceLock::new() })
+        let (per_host, head) = (config.requests_per_registry.get(), config.limits.head);
+        let tls = Tls::new(&config.tls)?;
+        Ok(Self { per_host, head, tls, plain: agent(per_host, head, unused()), encrypted: OnceLock::new() })
     }
 
     /// The one for a URL.
@@ -46,13 +47,13 @@ impl Agents {
         if uri.scheme() == Some(&Scheme::HTTP) {
             return &self.plain;
         }
-        self.encrypted.get_or_init(|| agent(self.per_host, self.tls.config()))
+        self.encrypted.get_or_init(|| agent(self.per_host, self.head, self.tls.config()))
     }
 }
 
 /// An agent that does what it is told and nothing else: no redirects, no decompression, no cookies, no proxies of its own
 /// finding, statuses as replies.
-fn agent(per_host: usize, tls: TlsConfig) -> Agent {
+fn agent(per_host: usize, head: usize, tls: TlsConfig) -> Agent {
     let settings = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -61,7 +62,7 @@ fn agent(per_host: usize, tls: TlsConfig) -> Agent {
         .user_agent("")
         .accept("")
         .accept_encoding("")
-        .max_response_header_size(HEAD)
+        .max_response_header_size(head)
         .input_buffer_size(INPUT)
         .max_idle_connections(per_host * 4)
         .max_idle_connections_per_host(per_host)

@@ -64,7 +64,8 @@ impl ClientBuilder {
     pub fn build(mut self) -> Result<Client, Error> {
         self.config.tls.authorities.append(&mut self.roots);
         let tls = Tls::new(&self.config.tls)?;
-        let http = Http::new(tls, self.config.requests_per_registry.get(), self.config.timeouts.connect);
+        let http =
+            Http::new(tls, self.config.requests_per_registry.get(), self.config.timeouts.connect, &self.config.limits);
         let seed = self.seed.unwrap_or_else(random_seed);
         Ok(Client { driver: Driver::new(self.config, seed, http), cancelled: watch::Sender::new(false) })
     }
