@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
 
+pub mod authority;
 pub mod bench;
 pub mod copies;
 pub mod docker_registry;
@@ -17,6 +18,7 @@ pub mod scenario;
 pub mod seeds;
 pub mod series;
 pub mod server;
+pub mod token_server;
 
 /// The READMEs' examples are compiled, and run where they can be.
 #[cfg(doctest)]

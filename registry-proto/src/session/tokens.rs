@@ -70,6 +70,11 @@ impl TokenKey {
         Self { origin: origin.clone(), bearer: bearer.clone(), account: account.map(str::to_owned), scopes }
     }
 
+    /// Whether it is for nobody in particular.
+    pub(crate) const fn is_anonymous(&self) -> bool {
+        self.account.is_none()
+    }
+
     /// Whether who has this needs no other.
     fn covers(&self, other: &Self) -> bool {
         self.origin == other.origin

@@ -337,7 +337,11 @@ impl Authorisation {
                     return Ok(());
                 }
                 let invalid = found.iter().any(|challenge| challenge.param("error") == Some("invalid_token"));
-                Err(if invalid { DeniedBecause::TokenNotAccepted } else { DeniedBecause::NotAllowed })
+                Err(match (invalid, key.is_anonymous()) {
+                    (true, _) => DeniedBecause::TokenNotAccepted,
+                    (_, true) => DeniedBecause::NoCredentials,
+                    _ => DeniedBecause::NotAllowed,
+                })
             }
         }
     }
