@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::drive::Driver;
-use crate::transport::Transport;
-use futures_rustls::rustls::{self, pki_types::CertificateDer};
+use futures_rustls::pki_types::CertificateDer;
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
     Authenticate, Authenticated, Copied, Copy, CopyOptions, DeleteManifest, DeleteRepository, Deleted, Destination,
@@ -15,6 +13,10 @@ use registry_proto::flow::{
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
+
+use crate::drive::Driver;
+use crate::tls::Tls;
+use crate::transport::Transport;
 
 /// A client for container registries. Cheap to clone; clones share connections, tokens and what is known to exist.
 ///
@@ -59,31 +61,17 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Misuse`] when an added certificate is none.
     pub fn build(self) -> Result<Client, Error> {
-        let mut trusted = rustls::RootCertStore::empty();
-        trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        for root in self.roots {
-            trusted.add(root).map_err(|why| Error::Misuse(format!("a root certificate can't be used: {why}")))?;
-        }
-        // Named outright: where another crate compiles in a second provider, the implicit choice panics.
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|why| Error::Misuse(format!("TLS can't be set up: {why}")))?
-            .with_root_certificates(trusted)
-            .with_no_client_auth();
-        #[cfg(feature = "http2")]
-        let tls = with_http2(tls);
-        let transport = Transport::new(tls, self.config.requests_per_registry.get(), self.config.timeouts.connect);
+        let tls = Tls::new(self.roots)?;
+        let transport = Transport::new(
+            tls,
+            self.config.requests_per_registry.get(),
+            self.config.timeouts.connect,
+            &self.config.limits,
+        );
         let surf = surf::Client::with_http_client(transport);
         let seed = self.seed.unwrap_or_else(random_seed);
         Ok(Client { driver: Driver::new(self.config, seed, surf) })
     }
-}
-
-#[cfg(feature = "http2")]
-fn with_http2(mut tls: rustls::ClientConfig) -> rustls::ClientConfig {
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    tls
 }
 
 /// Jitter must differ between clients that start at the same moment; nothing else depends on it.

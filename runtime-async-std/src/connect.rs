@@ -10,19 +10,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
-use async_std::net::TcpStream;
-use futures_rustls::TlsConnector;
+use async_std::net::{TcpStream, ToSocketAddrs as _};
 use futures_rustls::rustls::{self, pki_types::ServerName};
 use http::Uri;
-use registry_proto::job::{Failure, FailureKind, Phase};
+use registry_proto::job::{Failure, FailureKind, Phase, reachable};
 use tower_service::Service;
 
 use crate::stream::{Conn, Early, Place};
+use crate::tls::Tls;
 
 /// Opens connections: so many to a host, each within its time.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
-    tls: Arc<rustls::ClientConfig>,
+    tls: Arc<Tls>,
     per_host: usize,
     limit: Duration,
     hosts: Arc<Mutex<BTreeMap<String, Places>>>,
@@ -32,7 +32,7 @@ pub(crate) struct Connector {
 type Places = (Sender<()>, Arc<Receiver<()>>);
 
 impl Connector {
-    pub(crate) fn new(tls: rustls::ClientConfig, per_host: usize, limit: Duration) -> Self {
+    pub(crate) fn new(tls: Tls, per_host: usize, limit: Duration) -> Self {
         Self { tls: Arc::new(tls), per_host, limit, hosts: Arc::default() }
     }
 
@@ -56,14 +56,15 @@ impl Connector {
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(refused)?;
+        let found = (host.as_str(), port).to_socket_addrs().await.map_err(refused)?;
+        let stream = TcpStream::connect(&reachable(&host, found)?[..]).await.map_err(refused)?;
         // Without it, small requests would wait for one another's acknowledgements.
         stream.set_nodelay(true).map_err(refused)?;
         if !https {
             return Ok(Conn::plain(Early::new(stream), place));
         }
         let name = ServerName::try_from(host).map_err(|why| Failure::new(FailureKind::Tls, why))?;
-        let connecting = TlsConnector::from(Arc::clone(&self.tls)).connect(name, Early::new(stream));
+        let connecting = Arc::clone(&self.tls).connector().await.connect(name, Early::new(stream));
         let stream = connecting.await.map_err(|why| failure_of(&why, FailureKind::Tls))?;
         Ok(Conn::tls(stream, place))
     }

@@ -15,9 +15,17 @@ impl Disk for LocalDisk {
     type File = File;
 
     fn open(&self, path: &Path) -> io::Result<Opened<File>> {
+        // Before it is opened: opening a pipe waits for somebody to write into it.
+        let kind = fs::metadata(path)?.file_type();
+        if kind.is_dir() {
+            return Ok(Opened::Folder);
+        }
+        if !kind.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a file nor a folder"));
+        }
         let file = File::open(path)?;
-        let about = file.metadata()?;
-        Ok(if about.is_dir() { Opened::Folder } else { Opened::File { file, size: about.len() } })
+        let size = file.metadata()?.len();
+        Ok(Opened::File { file, size })
     }
 }
 

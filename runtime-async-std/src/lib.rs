@@ -15,6 +15,7 @@ mod drive;
 mod perform;
 mod stream;
 mod taking;
+mod tls;
 mod transport;
 
 pub use client::{Client, ClientBuilder};

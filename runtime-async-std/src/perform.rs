@@ -9,7 +9,9 @@ use async_std::future::timeout;
 use futures_util::{AsyncBufRead as _, FutureExt as _, select_biased};
 use http_client::http_types::{self, Method, Url};
 use registry_proto::Digester;
-use registry_proto::job::{Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Received, Timeouts};
+use registry_proto::job::{
+    Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Progress, Received, Timeouts,
+};
 use surf::Client as Surf;
 
 use crate::body::{self, Feed};
@@ -120,7 +122,9 @@ async fn reply(
 }
 
 async fn take(mut body: surf::Body, taking: &mut Taking, timeouts: Timeouts) -> Result<(), Failure> {
+    let mut progress = Progress::new(timeouts);
     loop {
+        let asked = Instant::now();
         let next = std::future::poll_fn(|cx| {
             let taken = match Pin::new(&mut body).poll_fill_buf(cx) {
                 Poll::Pending => {
@@ -133,15 +137,16 @@ async fn take(mut body: surf::Body, taking: &mut Taking, timeouts: Timeouts) -> 
             };
             let taken = taken.map(|(amount, more)| {
                 Pin::new(&mut body).consume(amount);
-                more
+                (amount, more)
             });
             Poll::Ready(Some(taken))
         });
-        let more = match timeout(timeouts.idle, next).await {
+        let (amount, more) = match timeout(progress.patience(), next).await {
             Err(_) => return Err(Failure::new(FailureKind::Timeout(Phase::Body), "")),
             Ok(None) => return Ok(()),
             Ok(Some(taken)) => taken?,
         };
+        progress.moved(amount as u64, asked.elapsed());
         if more == More::Unwanted || taking.hand_over().await == More::Unwanted {
             return Ok(()); // dropping the body closes the connection
         }
@@ -159,18 +164,22 @@ async fn stalled(line: &mut Line, feed: Option<&Feed>, sent: &impl Fn() -> bool,
     line.connected().await;
     // Often enough for either limit: which of them it is changes while this sleeps.
     let step = (timeouts.head.min(timeouts.idle) / 4).max(Duration::from_millis(5));
-    let mut quiet_since = Instant::now();
-    let mut seen = 0;
+    let (mut progress, mut seen, mut looked, mut done) = (Progress::new(timeouts), 0, Instant::now(), None);
     loop {
-        let moved = feed.map_or(0, Feed::moved);
-        if moved != seen || feed.is_some_and(Feed::waits_for_file) {
-            (seen, quiet_since) = (moved, Instant::now());
-        }
-        let (phase, limit) = if sent() { (Phase::Head, timeouts.head) } else { (Phase::Body, timeouts.idle) };
-        let quiet = Instant::now().saturating_duration_since(quiet_since);
-        if quiet >= limit {
+        let (now, moved) = (Instant::now(), feed.map_or(0, Feed::moved));
+        // A file that is slow to come is no fault of the peer's.
+        let waited = if feed.is_some_and(Feed::waits_for_file) { Duration::ZERO } else { now - looked };
+        progress.moved(moved.saturating_sub(seen), waited);
+        (seen, looked) = (moved, now);
+        let (phase, left) = if sent() {
+            let since = *done.get_or_insert(now);
+            (Phase::Head, timeouts.head.saturating_sub(now - since))
+        } else {
+            (Phase::Body, progress.patience())
+        };
+        if left.is_zero() {
             return phase;
         }
-        async_std::task::sleep((limit - quiet).min(step)).await;
+        async_std::task::sleep(left.min(step)).await;
     }
 }

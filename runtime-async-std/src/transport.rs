@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use async_io::Timer;
 use bytes::{Buf as _, Bytes};
-use futures_rustls::rustls;
 use futures_util::{AsyncBufRead, AsyncRead};
 use http_body::{Body, Frame, SizeHint};
 use http_client::http_types;
@@ -18,8 +17,10 @@ use hyper::body::Incoming;
 use hyper::rt::{Executor, Sleep};
 use hyper_util::client::legacy::Client as Pool;
 use registry_proto::job::FailureKind;
+use registry_proto::session::Limits;
 
 use crate::connect::{Connector, failure_of};
+use crate::tls::Tls;
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
@@ -33,10 +34,13 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(crate) fn new(tls: rustls::ClientConfig, per_host: usize, connect: Duration) -> Self {
+    pub(crate) fn new(tls: Tls, per_host: usize, connect: Duration, limits: &Limits) -> Self {
         let mut pool = Pool::builder(Tasks);
         pool.pool_timer(Timers).timer(Timers).pool_idle_timeout(IDLE).pool_max_idle_per_host(per_host);
-        pool.http1_max_headers(200);
+        // hyper has no smaller buffer than 8 KiB.
+        pool.http1_max_headers(limits.headers).http1_max_buf_size(limits.head.max(8 << 10));
+        #[cfg(feature = "http2")]
+        pool.http2_max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX));
         // Wide windows: with hyper's defaults one stream over a line with 100 ms delay would come to 20 MB/s.
         #[cfg(feature = "http2")]
         pool.http2_initial_stream_window_size(8 << 20)

@@ -13,7 +13,7 @@ use registry_proto::flow::{
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
 
-use crate::connect::agent;
+use crate::connect::Agents;
 use crate::drive::Driver;
 
 /// A client for container registries. Cheap to clone; clones share connections, tokens and what is known to exist.
@@ -59,9 +59,9 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Misuse`] when an added certificate is none.
     pub fn build(self) -> Result<Client, Error> {
-        let agent = agent(&self.config, &self.roots);
+        let agents = Agents::new(&self.config, self.roots);
         let seed = self.seed.unwrap_or_else(random_seed);
-        Ok(Client { driver: Driver::new(self.config, seed, agent) })
+        Ok(Client { driver: Driver::new(self.config, seed, agents) })
     }
 }
 

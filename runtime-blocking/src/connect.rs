@@ -1,10 +1,12 @@
-//! The ureq agent: connections, TLS and the pool.
+//! The ureq agents: connections, TLS and the pool.
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::Uri;
+use http::uri::Scheme;
 use registry_proto::Config;
 use registry_proto::job::{Failure, FailureKind, Phase};
 use ureq::Agent;
@@ -15,27 +17,53 @@ use crate::socket::connector;
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
-/// The largest head of a reply, in bytes: registries hand out `Location`s of many kilobytes.
-const HEAD: usize = 256 << 10;
 /// What is read from a socket at a time, at most. Only what was ever read takes memory.
 const INPUT: usize = 256 << 10;
 
+/// What every operation of a client sends through: an agent for http, and another for https, once it is needed.
+///
+/// Reading the authorities that the operating system trusts takes some milliseconds: longer than many a whole operation on a
+/// registry nearby, which may well be spoken to without encryption.
+#[derive(Debug)]
+pub(crate) struct Agents {
+    per_host: usize,
+    /// The most bytes of a reply's head.
+    head: usize,
+    /// Authorities that are trusted beside those of the operating system, in DER.
+    roots: Vec<Vec<u8>>,
+    plain: Agent,
+    encrypted: OnceLock<Agent>,
+}
+
+impl Agents {
+    pub(crate) fn new(config: &Config, roots: Vec<Vec<u8>>) -> Self {
+        let per_host = config.requests_per_registry.get();
+        let head = config.limits.head;
+        Self { per_host, head, roots, plain: agent(per_host, head, &[]), encrypted: OnceLock::new() }
+    }
+
+    /// The one for a URL.
+    pub(crate) fn to(&self, uri: &Uri) -> &Agent {
+        if uri.scheme() == Some(&Scheme::HTTP) {
+            return &self.plain;
+        }
+        self.encrypted.get_or_init(|| {
+            let native = rustls_native_certs::load_native_certs().certs;
+            let trusted = native.iter().map(|der| der.as_ref()).chain(self.roots.iter().map(Vec::as_slice));
+            let trusted: Vec<_> = trusted.map(|der| Certificate::from_der(der).to_owned()).collect();
+            agent(self.per_host, self.head, &trusted)
+        })
+    }
+}
+
 /// An agent that does what it is told and nothing else: no redirects, no decompression, no cookies, no proxies of its own
 /// finding, statuses as replies.
-pub(crate) fn agent(config: &Config, roots: &[Vec<u8>]) -> Agent {
-    let native = rustls_native_certs::load_native_certs().certs;
-    let trusted: Vec<Certificate<'static>> = native
-        .iter()
-        .map(|der| der.as_ref())
-        .chain(roots.iter().map(Vec::as_slice))
-        .map(|der| Certificate::from_der(der).to_owned())
-        .collect();
+fn agent(per_host: usize, head: usize, trusted: &[Certificate<'static>]) -> Agent {
     let tls = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&trusted))
+        .root_certs(RootCerts::new_with_certs(trusted))
         // Named outright: where another crate compiles in a second provider, the implicit choice panics.
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .build();
-    let per_host = config.requests_per_registry.get();
     let settings = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -44,7 +72,7 @@ pub(crate) fn agent(config: &Config, roots: &[Vec<u8>]) -> Agent {
         .user_agent("")
         .accept("")
         .accept_encoding("")
-        .max_response_header_size(HEAD)
+        .max_response_header_size(head)
         .input_buffer_size(INPUT)
         .max_idle_connections(per_host * 4)
         .max_idle_connections_per_host(per_host)

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use registry_proto::job::{Completion, Job, JobId};
 use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
-use ureq::Agent;
 
+use crate::connect::Agents;
 use crate::perform::{Stop, perform};
 
 /// What all operations of a client share.
@@ -18,7 +18,7 @@ use crate::perform::{Stop, perform};
 pub(crate) struct Driver {
     session: Mutex<Session>,
     epoch: Instant,
-    agent: Agent,
+    agents: Agents,
     cancelled: AtomicBool,
     /// The inboxes of the operations under way, to be woken when the session has moved.
     inboxes: Mutex<BTreeMap<u64, Sender<Message>>>,
@@ -50,11 +50,11 @@ impl Drop for Running<'_> {
 }
 
 impl Driver {
-    pub(crate) fn new(config: Config, seed: u64, agent: Agent) -> Arc<Self> {
+    pub(crate) fn new(config: Config, seed: u64, agents: Agents) -> Arc<Self> {
         Arc::new(Self {
             session: Mutex::new(Session::new(config, seed)),
             epoch: Instant::now(),
-            agent,
+            agents,
             cancelled: AtomicBool::new(false),
             inboxes: Mutex::default(),
         })
@@ -184,7 +184,7 @@ impl<'scope> Workers<'scope> {
                     // The lock is held while waiting: whoever has it takes the next job, the others queue for the lock.
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((job, stop)) = next else { break };
-                    let done = perform(&driver.agent, job, &stop);
+                    let done = perform(&driver.agents, job, &stop);
                     busy.fetch_sub(1, Ordering::SeqCst);
                     if answers.send(Message::Done(done)).is_err() {
                         break;

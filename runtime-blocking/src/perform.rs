@@ -5,15 +5,16 @@ use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use http::Method;
 use registry_proto::Digester;
 use registry_proto::job::{
-    Completion, Failure, FailureKind, Incoming, Job, More, Outgoing, Payload, Plan, Received, Timeouts,
+    Completion, Failure, FailureKind, Incoming, Job, More, Outgoing, Payload, Phase, Plan, Progress, Received, Timeouts,
 };
 use ureq::{Agent, Body, SendBody};
 
-use crate::connect::{failure_of, failure_of_io};
+use crate::connect::{Agents, failure_of, failure_of_io};
 use crate::disk::LocalDisk;
 use crate::socket::{SendingBody, Stoppable};
 
@@ -24,11 +25,13 @@ const BUFFER: usize = 256 << 10;
 pub(crate) type Stop = Arc<AtomicBool>;
 
 /// Does a job. Its ticket is answered whatever happens, also if the work panics.
-pub(crate) fn perform(agent: &Agent, job: Job, stop: &Stop) -> Completion {
+pub(crate) fn perform(agents: &Agents, job: Job, stop: &Stop) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
             let mut moved = None;
-            let done = catch_unwind(AssertUnwindSafe(|| exchange(agent, request, plan, timeouts, stop, &mut moved)));
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                exchange(agents.to(request.uri()), request, plan, timeouts, stop, &mut moved)
+            }));
             match done.unwrap_or_else(|_| Err(panicked())) {
                 Ok((head, body)) => ticket.replied(head, body, moved),
                 Err(why) => ticket.failed(why, moved),
@@ -55,7 +58,7 @@ fn exchange(
     let response = match payload {
         Payload::File(range) => {
             let file = File::open(range.path())?;
-            let mut body = OutgoingBody::new(range.read_from(file)?, Arc::clone(stop));
+            let mut body = OutgoingBody::new(range.read_from(file)?, timeouts, Arc::clone(stop));
             let request = configured(agent, http::Request::from_parts(head, ()), timeouts);
             let (head, ()) = request.into_parts();
             let request = http::Request::from_parts(head, SendBody::from_reader(&mut body));
@@ -75,7 +78,7 @@ fn exchange(
         }
         Payload::Empty => agent.run(configured(agent, http::Request::from_parts(head, ()), timeouts)),
     };
-    receive(response.map_err(|why| failure_of(&why))?, plan, stop, moved)
+    receive(response.map_err(|why| failure_of(&why))?, plan, timeouts, stop, moved)
 }
 
 /// The request with its time limits.
@@ -93,18 +96,19 @@ fn configured<B: ureq::AsSendBody>(agent: &Agent, request: http::Request<B>, lim
 fn receive(
     response: http::Response<Body>,
     plan: Plan,
+    timeouts: Timeouts,
     stop: &Stop,
     moved: &mut Option<Digester>,
 ) -> Result<(http::response::Parts, Received), Failure> {
     let (head, mut body) = response.into_parts();
     let received = match plan.sink(&head) {
         Incoming::Memory(mut collecting) => {
-            pieces(&mut body, &mut [0; 16 << 10], stop, |piece| collecting.feed(piece))?;
+            pieces(&mut body, &mut [0; 16 << 10], timeouts, stop, |piece| collecting.feed(piece))?;
             collecting.finish()
         }
         Incoming::File(filing) => {
             let mut writing = filing.write_to(LocalDisk)?;
-            let taken = pieces(&mut body, &mut vec![0; BUFFER], stop, |piece| {
+            let taken = pieces(&mut body, &mut vec![0; BUFFER], timeouts, stop, |piece| {
                 writing.feed(piece)?;
                 Ok(More::Wanted)
             });
@@ -122,18 +126,26 @@ fn receive(
 fn pieces(
     body: &mut Body,
     buffer: &mut [u8],
+    timeouts: Timeouts,
     stop: &Stop,
     mut take: impl FnMut(&[u8]) -> Result<More, Failure>,
 ) -> Result<(), Failure> {
     let mut reader = body.as_reader();
+    let mut progress = Progress::new(timeouts);
     loop {
         if stop.load(Ordering::Relaxed) {
             return Err(aborted());
         }
         // Read to the end even where nobody wants it: ureq keeps only connections whose reply was read.
+        let asked = Instant::now();
         match reader.read(buffer) {
             Ok(0) => return Ok(()),
             Ok(got) => {
+                progress.moved(got as u64, asked.elapsed());
+                // (A read that brings nothing at all has the same limit, in the socket.)
+                if progress.is_stalled() {
+                    return Err(Failure::new(FailureKind::Timeout(Phase::Body), ""));
+                }
                 if take(&buffer[..got])? == More::Unwanted {
                     return Ok(());
                 }
@@ -159,8 +171,8 @@ struct OutgoingBody {
 }
 
 impl OutgoingBody {
-    fn new(outgoing: Outgoing<File>, stop: Stop) -> Self {
-        Self { left: outgoing.remaining(), outgoing, sending: SendingBody::start(), stop, failure: None }
+    fn new(outgoing: Outgoing<File>, timeouts: Timeouts, stop: Stop) -> Self {
+        Self { left: outgoing.remaining(), outgoing, sending: SendingBody::start(timeouts), stop, failure: None }
     }
 
     fn finish(self) -> (Digester, Option<Failure>) {

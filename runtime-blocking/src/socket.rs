@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use registry_proto::job::{Progress, Timeouts, reachable};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, RustlsConnector, Transport,
 };
@@ -31,6 +32,8 @@ const AT_ONCE: Duration = Duration::from_millis(20);
 
 thread_local! {
     static SENDING: Cell<Sending> = const { Cell::new(Sending::Nothing) };
+    /// How the body that is being sent gets ahead.
+    static PROGRESS: Cell<Option<Progress>> = const { Cell::new(None) };
     static STOP: RefCell<Option<Stop>> = const { RefCell::new(None) };
 }
 
@@ -47,8 +50,9 @@ enum Sending {
 pub(crate) struct SendingBody(());
 
 impl SendingBody {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(limits: Timeouts) -> Self {
         SENDING.set(Sending::Body);
+        PROGRESS.set(Some(Progress::new(limits)));
         Self(())
     }
 
@@ -61,6 +65,7 @@ impl SendingBody {
 impl Drop for SendingBody {
     fn drop(&mut self) {
         SENDING.set(Sending::Nothing);
+        PROGRESS.set(None);
     }
 }
 
@@ -101,14 +106,16 @@ impl Connector for SocketConnector {
     fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Socket>, Error> {
         let began = Instant::now();
         let mut last = Error::HostNotFound;
-        for (tried, address) in details.addrs.iter().enumerate() {
+        let host = details.uri.host().unwrap_or_default();
+        let addresses = reachable(host, details.addrs.iter().copied()).map_err(io::Error::other)?;
+        for (tried, address) in addresses.iter().enumerate() {
             check_stop()?;
             let connecting = match details.timeout.not_zero() {
                 None => TcpStream::connect(address),
                 Some(limit) => {
                     // An even share of what is left, so that one address that swallows everything leaves time for the others.
                     let left = limit.saturating_sub(began.elapsed());
-                    let shares = u32::try_from(details.addrs.len() - tried).unwrap_or(u32::MAX);
+                    let shares = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
                     TcpStream::connect_timeout(address, (left / shares).max(Duration::from_millis(1)))
                 }
             };
@@ -151,9 +158,13 @@ impl Socket {
     fn write(&mut self, amount: usize, limit: NextTimeout) -> Result<(), Error> {
         let limit_at = limit.not_zero();
         let (mut sent, mut moved) = (0, Instant::now());
+        // Of a body from one write to the next: a peer may take a little of each.
+        let mut progress = PROGRESS.get();
         while sent < amount {
             check_stop()?;
-            let slice = slice(limit_at.map(|limit| limit.saturating_sub(moved.elapsed())));
+            let left = limit_at.map(|limit| limit.saturating_sub(moved.elapsed()));
+            let patience = progress.map(|progress| progress.patience().saturating_sub(moved.elapsed()));
+            let slice = slice(left.into_iter().chain(patience).min());
             let Some(slice) = slice else { return Err(Error::Timeout(limit.reason)) };
             if self.write_limit != Some(slice) {
                 self.stream.set_write_timeout(Some(slice))?;
@@ -161,7 +172,13 @@ impl Socket {
             }
             match self.stream.write(&self.buffers.output()[sent..amount]) {
                 Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
-                Ok(more) => (sent, moved) = (sent + more, Instant::now()),
+                Ok(more) => {
+                    if let Some(progress) = &mut progress {
+                        progress.moved(more as u64, moved.elapsed());
+                        PROGRESS.set(Some(*progress));
+                    }
+                    (sent, moved) = (sent + more, Instant::now());
+                }
                 Err(why) if is_pause(&why) => {}
                 Err(why) => return Err(why.into()),
             }

@@ -64,7 +64,8 @@ impl ClientBuilder {
     /// [`Error::Misuse`] when an added certificate is none.
     pub fn build(self) -> Result<Client, Error> {
         let tls = Tls::new(self.roots)?;
-        let http = Http::new(tls, self.config.requests_per_registry.get(), self.config.timeouts.connect);
+        let http =
+            Http::new(tls, self.config.requests_per_registry.get(), self.config.timeouts.connect, &self.config.limits);
         let seed = self.seed.unwrap_or_else(random_seed);
         Ok(Client { driver: Driver::new(self.config, seed, http), cancelled: watch::Sender::new(false) })
     }

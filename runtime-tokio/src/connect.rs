@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -16,11 +17,13 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::{
     CaptureConnection, Connected, Connection, HttpConnector, capture_connection,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use registry_proto::job::{Failure, FailureKind, Phase};
+use registry_proto::job::{Failure, FailureKind, Phase, reachable};
+use registry_proto::session::Limits;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
@@ -41,15 +44,18 @@ pub(crate) struct Http {
 
 impl Http {
     /// `per_host`: how many connections to one host there may be at a time.
-    pub(crate) fn new(tls: Tls, per_host: usize, connect: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
+    pub(crate) fn new(tls: Tls, per_host: usize, connect: Duration, limits: &Limits) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let tls = Arc::new(LazyTls { tls, https: OnceLock::new() });
         let connector = LimitedConnector { tcp: EarlyConnector(tcp), tls, per_host, connect, hosts: Arc::default() };
         let mut pool = Pool::builder(TokioExecutor::new());
         pool.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(per_host);
-        pool.http1_max_headers(200);
+        // hyper has no smaller buffer than 8 KiB.
+        pool.http1_max_headers(limits.headers).http1_max_buf_size(limits.head.max(8 << 10));
+        #[cfg(feature = "http2")]
+        pool.http2_max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX));
         // Wide windows: with hyper's defaults one stream over a line with 100 ms delay would come to 20 MB/s.
         #[cfg(feature = "http2")]
         pool.http2_initial_stream_window_size(8 << 20)
@@ -278,9 +284,29 @@ impl Write for Limited {
     forward_io!();
 }
 
+/// The system's names, without the addresses that the core says nobody may be sent to.
+#[derive(Clone, Debug)]
+struct Resolver(GaiResolver);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let host = name.as_str().to_owned();
+        let resolving = self.0.call(name);
+        Box::pin(async move { Ok(reachable(&host, resolving.await?)?.into_iter()) })
+    }
+}
+
 /// TCP connections that hear an early answer.
 #[derive(Clone, Debug)]
-struct EarlyConnector(HttpConnector);
+struct EarlyConnector(HttpConnector<Resolver>);
 
 impl Service<Uri> for EarlyConnector {
     type Response = Early;

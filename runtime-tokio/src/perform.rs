@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use http_body::Body as _;
 use registry_proto::Digester;
-use registry_proto::job::{Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Received, Timeouts};
+use registry_proto::job::{
+    Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Progress, Received, Timeouts,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::body::{Feed, OutgoingBody};
@@ -90,16 +92,18 @@ async fn reply(
 
 async fn take(body: hyper::body::Incoming, taking: &mut Taking, timeouts: Timeouts) -> Result<(), Failure> {
     let mut body = pin!(body);
+    let mut progress = Progress::new(timeouts);
     loop {
-        let frame = timeout(timeouts.idle, std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)));
+        let asked = Instant::now();
+        let frame = timeout(progress.patience(), std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)));
         match frame.await {
             Err(_) => return Err(Failure::new(FailureKind::Timeout(Phase::Body), "")),
             Ok(None) => return Ok(()),
             Ok(Some(Err(why))) => return Err(failure_of(&why)),
             Ok(Some(Ok(frame))) => {
-                if let Ok(bytes) = frame.into_data()
-                    && taking.take(bytes).await? == More::Unwanted
-                {
+                let Ok(bytes) = frame.into_data() else { continue };
+                progress.moved(bytes.len() as u64, asked.elapsed());
+                if taking.take(bytes).await? == More::Unwanted {
                     return Ok(()); // dropping the body closes the connection
                 }
             }
@@ -113,18 +117,22 @@ async fn stalled(line: &mut Line, feed: Option<&Feed>, sent: &impl Fn() -> bool,
     line.connected().await;
     // Often enough for either limit: which of them it is changes while this sleeps.
     let step = (timeouts.head.min(timeouts.idle) / 4).max(Duration::from_millis(5));
-    let mut quiet_since = Instant::now();
-    let mut seen = 0;
+    let (mut progress, mut seen, mut looked, mut done) = (Progress::new(timeouts), 0, Instant::now(), None);
     loop {
-        let moved = feed.map_or(0, Feed::moved);
-        if moved != seen || feed.is_some_and(Feed::waits_for_file) {
-            (seen, quiet_since) = (moved, Instant::now());
-        }
-        let (phase, limit) = if sent() { (Phase::Head, timeouts.head) } else { (Phase::Body, timeouts.idle) };
-        let quiet = Instant::now().saturating_duration_since(quiet_since);
-        if quiet >= limit {
+        let (now, moved) = (Instant::now(), feed.map_or(0, Feed::moved));
+        // A file that is slow to come is no fault of the peer's.
+        let waited = if feed.is_some_and(Feed::waits_for_file) { Duration::ZERO } else { now - looked };
+        progress.moved(moved.saturating_sub(seen), waited);
+        (seen, looked) = (moved, now);
+        let (phase, left) = if sent() {
+            let since = *done.get_or_insert(now);
+            (Phase::Head, timeouts.head.saturating_sub(now - since))
+        } else {
+            (Phase::Body, progress.patience())
+        };
+        if left.is_zero() {
             return phase;
         }
-        sleep((limit - quiet).min(step)).await;
+        sleep(left.min(step)).await;
     }
 }

@@ -9,6 +9,12 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::authority::Identity;
+use crate::token_server::{ISSUER, SERVICE, TokenServer, USER};
+
+/// The bcrypt hash of the password, made with `perl -e 'print crypt("swordfish", "\$2y\$05\$tests…")'`.
+const HASH: &str = "$2y$05$tests.tests.tests.tese4Z2gqrU1sQUdQUZLyTTItJLkGT.FWLy";
+
 /// A real registry with storage of its own. It ends, and its storage goes, when it is dropped.
 #[derive(Debug)]
 pub struct DockerRegistry {
@@ -45,12 +51,50 @@ impl DockerRegistry {
         Self::configured(&place, "delete: {enabled: true}")
     }
 
+    /// As [`start`](Self::start), over TLS, and one that lets in who has a token of this server.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn with_tokens(identity: &Identity, tokens: &TokenServer) -> Self {
+        let folder = TempDir::new().unwrap();
+        let bundle = folder.path().join("bundle.pem");
+        fs::write(&bundle, tokens.bundle()).unwrap();
+        let auth = format!(
+            "auth:\n  token: {{realm: \"{}\", service: \"{SERVICE}\", issuer: \"{ISSUER}\", rootcertbundle: \"{}\"}}\n",
+            tokens.realm(),
+            bundle.display()
+        );
+        Self::guarded(identity, folder, &auth)
+    }
+
+    /// As [`start`](Self::start), over TLS, and one that lets in the user with the password of
+    /// [`token_server`](crate::token_server).
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn with_htpasswd(identity: &Identity) -> Self {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("htpasswd");
+        fs::write(&file, format!("{USER}:{HASH}\n")).unwrap();
+        let auth = format!("auth:\n  htpasswd: {{realm: \"here\", path: \"{}\"}}\n", file.display());
+        Self::guarded(identity, folder, &auth)
+    }
+
+    fn guarded(identity: &Identity, folder: TempDir, auth: &str) -> Self {
+        let (certificate, key) = identity.files(folder.path());
+        let tls = format!(", tls: {{certificate: \"{}\", key: \"{}\"}}", certificate.display(), key.display());
+        Self::run(folder, "delete: {enabled: true}", &tls, auth)
+    }
+
     fn configured(place: &Path, storage_options: &str) -> Self {
-        let storage = TempDir::new_in(place).unwrap();
+        Self::run(TempDir::new_in(place).unwrap(), storage_options, "", "")
+    }
+
+    fn run(storage: TempDir, storage_options: &str, tls: &str, auth: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = storage.path().join("config.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  {storage_options}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  {storage_options}\nhttp: {{addr: \"127.0.0.1:{port}\"{tls}}}\n{auth}",
             storage.path().join("data").display()
         );
         fs::write(&config, text).unwrap();

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
 
+pub mod authority;
 pub mod bench;
 pub mod copies;
 pub mod docker_registry;
+pub mod hostile;
 pub mod images;
 pub mod keeping;
 pub mod memory;
@@ -16,6 +18,7 @@ pub mod scenario;
 pub mod seeds;
 pub mod series;
 pub mod server;
+pub mod token_server;
 
 /// The READMEs' examples are compiled, and run where they can be.
 #[cfg(doctest)]

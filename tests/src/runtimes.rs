@@ -75,6 +75,79 @@ impl Runtime {
     }
 }
 
+impl Runtime {
+    /// Runs flows at the same time, each as an operation of its own, on one new client that trusts this authority, too.
+    ///
+    /// # Errors
+    /// When there is no such client.
+    ///
+    /// # Panics
+    /// When the runtime can't be started, or an operation panics.
+    pub fn run_at_once<F>(
+        self,
+        root: Vec<u8>,
+        config: Config,
+        flows: Vec<F>,
+    ) -> Result<Vec<Result<F::Output, Error>>, Error>
+    where
+        F: Flow + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        macro_rules! client {
+            ($runtime:ident) => {
+                $runtime::Client::builder().config(config).seed(1).root_certificate(root).build()?
+            };
+        }
+        Ok(match self {
+            Self::Tokio => {
+                let runtime =
+                    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let client = client!(registry_tokio);
+                    let started: Vec<_> = flows
+                        .into_iter()
+                        .map(|flow| {
+                            let client = client.clone();
+                            tokio::spawn(async move { client.run(flow).await })
+                        })
+                        .collect();
+                    let mut results = Vec::new();
+                    for one in started {
+                        results.push(one.await.unwrap());
+                    }
+                    Ok::<_, Error>(results)
+                })?
+            }
+            Self::AsyncStd => async_std::task::block_on(async {
+                let client = client!(registry_async_std);
+                let started: Vec<_> = flows
+                    .into_iter()
+                    .map(|flow| {
+                        let client = client.clone();
+                        async_std::task::spawn(async move { client.run(flow).await })
+                    })
+                    .collect();
+                let mut results = Vec::new();
+                for one in started {
+                    results.push(one.await);
+                }
+                Ok::<_, Error>(results)
+            })?,
+            Self::Blocking => {
+                let client = client!(registry_blocking);
+                let started: Vec<_> = flows
+                    .into_iter()
+                    .map(|flow| {
+                        let client = client.clone();
+                        std::thread::spawn(move || client.run(flow))
+                    })
+                    .collect();
+                started.into_iter().map(|one| one.join().unwrap()).collect()
+            }
+        })
+    }
+}
+
 impl fmt::Display for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -16,8 +16,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use registry_proto::testing::registry::Registry;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::authority::{Identity, server_config};
 
 /// A request's head, as the script sees it.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct Answer {
     then: Then,
 }
 
+type Make = Box<dyn FnOnce(&[u8]) -> Vec<u8> + Send>;
+
 type Edit = Box<dyn FnOnce(&mut http::Response<Bytes>) + Send>;
 
 enum Reply {
@@ -68,6 +71,8 @@ enum Reply {
     Lost,
     /// These bytes and nothing else.
     Raw(Vec<u8>),
+    /// What is made of the request's body.
+    Made(Make),
     /// These bytes at once, and those one at a time.
     Drip(Vec<u8>, Vec<u8>, Duration),
 }
@@ -106,6 +111,11 @@ impl Answer {
     /// These bytes, once the whole request was read.
     pub fn raw(bytes: impl AsRef<[u8]>) -> Self {
         Self { reply: Reply::Raw(bytes.as_ref().to_vec()), ..Self::registry() }
+    }
+
+    /// The bytes that are made of the request's body, once all of it was read.
+    pub fn made(make: impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static) -> Self {
+        Self { reply: Reply::Made(Box::new(make)), ..Self::registry() }
     }
 
     /// `head` at once, then `rest` byte by byte, a pause before each.
@@ -201,17 +211,23 @@ impl Server {
     /// When there is no free port.
     pub fn start_tls(registry: Registry, script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
+        let config = server_config(made.cert.der().clone(), made.signing_key.serialize_der());
         let root = made.cert.der().to_vec();
         let mut server = Self::start_with(registry, script, Some(Arc::new(config)));
         server.root = Some(root);
         server
+    }
+
+    /// Starts one that speaks TLS and shows this.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub fn start_as(
+        identity: &Identity,
+        registry: Registry,
+        script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(registry, script, Some(Arc::new(identity.server_config())))
     }
 
     fn start_with(
@@ -380,6 +396,7 @@ impl Shared {
                 Reply::Registry => self.answer(wire, head, got, |_| {})?,
                 Reply::Edited(edit) => self.answer(wire, head, got, edit)?,
                 Reply::Raw(bytes) => wire.stream.write_all(&bytes)?,
+                Reply::Made(make) => wire.stream.write_all(&make(&got))?,
                 Reply::Drip(start, rest, pause) => {
                     wire.stream.write_all(&start)?;
                     for byte in rest {

@@ -233,8 +233,10 @@ fn c12_a_fresh_token_that_is_refused_is_not_fetched_again() {
     let result = script.run(&mut anonymous(), fetch());
     assert_eq!(script.lines(), [GET, &format!("GET {TOKEN}"), GET]);
     let why = result.as_ref().unwrap_err().to_string();
-    assert_eq!(denied(&result).because, DeniedBecause::NotAllowed);
+    assert_eq!(denied(&result).because, DeniedBecause::NoCredentials, "nobody in particular may not do this");
     assert!(why.contains("asked for `repository:n:pull`"), "{why}");
+    let mut script = Script::new(|request| if request.host() == "t" { token("A") } else { challenge(BEARER) });
+    assert_eq!(denied(&script.run(&mut user(), fetch())).because, DeniedBecause::NotAllowed);
 
     // The same once the registry is known: then the token comes first.
     let mut session = anonymous();

@@ -675,6 +675,7 @@ const fn limit_of(phase: Phase) -> Duration {
         Phase::Connect => millis(1200),
         Phase::Head => millis(600),
         Phase::Body => millis(700),
+        Phase::Whole => millis(800),
     }
 }
 
@@ -689,6 +690,7 @@ fn timed_out<T: std::fmt::Debug>(what: &str, ran: &Ran<T>, phase: Phase) {
         Phase::Connect => "timed out connecting",
         Phase::Head => "timed out waiting for the reply",
         Phase::Body => "stalled",
+        Phase::Whole => "took too long",
     };
     let text = ran.result.as_ref().unwrap_err().to_string();
     assert!(text.contains(named), "{what}: {text}");
@@ -705,6 +707,7 @@ fn limits(phase: Phase, others: Duration) -> Config {
         Phase::Connect => &mut timeouts.connect,
         Phase::Head => &mut timeouts.head,
         Phase::Body => &mut timeouts.idle,
+        Phase::Whole => &mut timeouts.whole,
     } = limit_of(phase);
     config
 }

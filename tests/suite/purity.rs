@@ -143,3 +143,22 @@ fn layers_import_downwards_only() {
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
+
+/// What a name resolves to only drivers see. No test here can make a name lead anywhere, so this one reads.
+#[test]
+fn a02_every_driver_asks_before_it_connects() {
+    for runtime in ["runtime-tokio", "runtime-async-std", "runtime-blocking"] {
+        let mut files = Vec::new();
+        sources(&core().with_file_name(runtime).join("src"), &mut files);
+        let texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+        let calls = texts
+            .iter()
+            .flat_map(|text| code(text))
+            .filter(|(_, line)| line.contains("reachable(&host") || line.contains("reachable(host"));
+        assert_eq!(
+            calls.count(),
+            1,
+            "{runtime} connects without `registry_proto::job::reachable`, or in several places"
+        );
+    }
+}

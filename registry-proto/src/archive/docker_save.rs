@@ -11,6 +11,7 @@ use super::error::{ArchiveFault, Compression};
 use super::files::{Files, Place};
 use super::image::{ArchiveBlob, ArchiveImage, BlobContent, ImageName};
 use super::reading::{Reading, add_name};
+use super::tar_record::shown;
 use crate::spec::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, MediaType};
 
 const MANIFEST: &str = "manifest.json";
@@ -53,7 +54,7 @@ pub(super) fn names(reading: &mut Reading<'_>, item: &Item) -> Vec<ImageName> {
     for written in item.tags.iter().flatten().filter(|tag| !tag.starts_with("<none>")) {
         match ImageName::full(written) {
             Ok(name) => add_name(&mut names, name),
-            Err(why) => reading.notes.push(format!("left out the name `{}`: {why}", written.escape_debug())),
+            Err(why) => reading.notes.push(format!("left out the name `{}`: {why}", shown(written.as_bytes()))),
         }
     }
     names

@@ -5,13 +5,27 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::spec::clean;
+
 /// One fault of one archive. Its text names the file, the entry and the way out.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("`{}` {fault}", path.display())]
+#[error("`{}` {}", path.display(), Plain(fault))]
 #[non_exhaustive]
 pub struct ArchiveError {
     path: Arc<Path>,
     fault: ArchiveFault,
+}
+
+/// The longest text of a fault, in bytes.
+const LONGEST: usize = 2000;
+
+/// A fault fit to be shown: names in archives are anybody's, and end up on terminals (A38).
+struct Plain<'a>(&'a ArchiveFault);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&clean(&self.0.to_string(), LONGEST))
+    }
 }
 
 impl ArchiveError {

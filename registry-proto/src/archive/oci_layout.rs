@@ -13,6 +13,7 @@ use super::error::ArchiveFault;
 use super::files::{Files, Place};
 use super::image::{ArchiveBlob, ArchiveImage, BlobContent, ImageName, is_foreign};
 use super::reading::{Reading, add_name};
+use super::tar_record::shown;
 use crate::spec::{
     Descriptor, Digest, ImageConfig, ImageManifest, Index, Kind, Manifest, ManifestContent, ManifestError, MediaType,
     Platform,
@@ -81,7 +82,7 @@ fn names(reading: &mut Reading<'_>, descriptor: &Descriptor) -> Vec<ImageName> {
     for (written, name) in full.into_iter().chain(reference) {
         match name {
             Ok(name) => names.push(name),
-            Err(why) => reading.notes.push(format!("left out the name `{}`: {why}", written.escape_debug())),
+            Err(why) => reading.notes.push(format!("left out the name `{}`: {why}", shown(written.as_bytes()))),
         }
     }
     names

@@ -6,6 +6,7 @@
 use tar::Header;
 
 use super::error::ArchiveFault;
+use crate::spec::commands;
 
 /// The size of a tar record, in bytes: headers take one, bodies are padded to a multiple.
 pub(super) const RECORD: u64 = 512;
@@ -42,7 +43,7 @@ impl Record {
 /// A name from the archive, fit for a message: lossy, one line, and short.
 pub(super) fn shown(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(&name[..name.len().min(200)]);
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if commands(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// The sum of all bytes with the checksum field as blanks; historic tars summed signed bytes (reader rule 6).

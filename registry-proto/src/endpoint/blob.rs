@@ -131,7 +131,8 @@ pub(crate) fn piece(
     limits: &Limits,
 ) -> Ask {
     let ask = Ask::new(Method::GET, url(origin, repository, digest), ScopeSet::pull(repository), limits)
-        .collect(most, limits);
+        .collect(most, limits)
+        .bulk();
     match range {
         Some(range) => ask.range(range),
         None => ask,

@@ -10,7 +10,7 @@ use crate::endpoint::page::{Names, present};
 use crate::endpoint::{Ask, Reply};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::spec::{Origin, RepositoryName, ScopeSet};
+use crate::spec::{Origin, RepositoryName, ScopeSet, object};
 
 pub(crate) fn first(origin: &Origin, n: Option<NonZeroU32>, limits: &Limits) -> Ask {
     let query = n.map_or_else(String::new, |n| format!("?n={n}"));
@@ -23,7 +23,7 @@ pub(crate) fn page(url: Uri, limits: &Limits) -> Ask {
     Ask::new(Method::GET, url, ScopeSet::catalog(), limits).collect(limits.page, limits)
 }
 
-pub(crate) fn read(reply: &Reply) -> Result<Names, Error> {
+pub(crate) fn read(reply: &Reply, limits: &Limits) -> Result<Names, Error> {
     #[derive(Deserialize)]
     struct Page {
         #[serde(default, deserialize_with = "present")]
@@ -37,7 +37,8 @@ pub(crate) fn read(reply: &Reply) -> Result<Names, Error> {
             _ => None,
         }));
     }
-    match serde_json::from_slice(&reply.body) {
+    Names::check(reply, limits)?;
+    match object(&reply.body) {
         Ok(Page { repositories: Some(names) }) => {
             Ok(Names::sorted_out(names.unwrap_or_default(), |name| name.parse::<RepositoryName>().is_ok()))
         }
@@ -65,15 +66,18 @@ mod tests {
 
     #[test]
     fn c86_pages_and_refusals() {
-        let names = |body: &str| read(&golden::reply(200, &[], body)).unwrap();
+        let names = |body: &str| read(&golden::reply(200, &[], body), &Limits::default()).unwrap();
         assert_eq!(names(r#"{"repositories":null}"#), Names::default());
         let page = names(r#"{"repositories":["a/b","UPPER","c"]}"#);
         assert_eq!((page.names, page.odd), (vec!["a/b".to_owned(), "c".to_owned()], vec!["UPPER".to_owned()]));
-        for body in ["{}", "<html>", r#"{"repositories":{}}"#] {
-            assert!(matches!(read(&golden::reply(200, &[], body)), Err(Error::Protocol { .. })), "{body}");
+        for body in ["{}", "<html>", r#"{"repositories":{}}"#, r#"[["a"]]"#] {
+            assert!(
+                matches!(read(&golden::reply(200, &[], body), &Limits::default()), Err(Error::Protocol { .. })),
+                "{body}"
+            );
         }
         for status in [404, 405, 501] {
-            let why = read(&golden::reply(status, &[], "")).unwrap_err().to_string();
+            let why = read(&golden::reply(status, &[], ""), &Limits::default()).unwrap_err().to_string();
             assert!(why.contains("does not list its repositories"), "{status}: {why}");
         }
     }

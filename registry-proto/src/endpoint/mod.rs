@@ -24,7 +24,10 @@ use crate::digester::Digester;
 use crate::error::{Asked, Error, Refusal};
 use crate::job::{FilePlace, Payload, Plan, Sink};
 use crate::limits::Limits;
-use crate::spec::{ApiError, Digest, Origin, RepositoryName, ScopeSet, parse_error_body};
+use crate::spec::{ApiError, Digest, Origin, RepositoryName, ScopeSet, clean, parse_error_body};
+
+/// The longest text about a reply that makes no sense, in characters.
+const LONGEST: usize = 1000;
 
 /// A request as an endpoint describes it: before authorisation, retries and redirects.
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ pub(crate) struct Ask {
     pub(crate) replay: Replay,
     /// Whether a 401 is to be answered with credentials; when not, it is the reply.
     pub(crate) authenticate: bool,
+    /// It moves a blob, or a piece of one: how long that takes as a whole nobody can say.
+    pub(crate) is_bulk: bool,
 }
 
 /// When the leaf may send a request again on its own.
@@ -69,6 +74,7 @@ impl Ask {
             scopes,
             replay: Replay::Anytime,
             authenticate: true,
+            is_bulk: false,
         }
     }
 
@@ -95,13 +101,18 @@ impl Ask {
     /// A successful reply's body goes to its place in a file.
     fn file(mut self, place: FilePlace, limits: &Limits) -> Self {
         self.plan = Plan::new(Sink::File(place), limits.error_body);
-        self
+        self.bulk()
     }
 
     /// Only these bytes, please. Both ends are told: there are registries that refuse a range that is open.
     fn range(self, range: &Range<u64>) -> Self {
         let range = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
         self.header(RANGE, HeaderValue::try_from(range).expect("digits and a dash are legal in a header"))
+    }
+
+    const fn bulk(mut self) -> Self {
+        self.is_bulk = true;
+        self
     }
 
     const fn replay(mut self, replay: Replay) -> Self {
@@ -148,7 +159,8 @@ impl Reply {
 
     /// The error for a reply that makes no sense.
     pub(crate) fn broken(&self, what: impl Into<String>) -> Error {
-        Error::Protocol { asked: self.asked.clone(), what: what.into() }
+        // What it says of the reply may quote it.
+        Error::Protocol { asked: self.asked.clone(), what: clean(&what.into(), LONGEST) }
     }
 
     /// The digest that the reply claims for its content. Optional in the specification up to 1.1, and absent in the wild

@@ -6,10 +6,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::endpoint::Reply;
 use crate::error::Error;
-use crate::spec::{next_link, resolve, same_origin};
+use crate::limits::Limits;
+use crate::spec::{lead, next_link};
 
-/// Where the list goes on after this page; `None` at its end. `home`: the request that the list began with. Pages stay at
-/// its origin, however a redirect may have led astray in between: they are asked for with its credentials.
+/// Where the list goes on after this page; `None` at its end. `home`: the request that the list began with.
 ///
 /// Only a `Link` leads on. A `last` of our own making is refused by some registries and ignored by others, which would list
 /// the same page for ever.
@@ -17,8 +17,9 @@ pub(crate) fn next(home: &Uri, reply: &Reply) -> Result<Option<Uri>, Error> {
     let fields: Vec<_> =
         reply.headers.get_all(LINK).iter().map(|field| String::from_utf8_lossy(field.as_bytes())).collect();
     let Some(target) = fields.iter().find_map(|field| next_link(field)) else { return Ok(None) };
-    let url = resolve(&reply.url, target).and_then(|url| same_origin(home, &url.to_string()));
-    url.map(Some).map_err(|why| reply.broken(format!("the list's next page can't be asked for: {why}")))
+    lead::next_page(home, &reply.url, target)
+        .map(Some)
+        .map_err(|why| reply.broken(format!("the list's next page can't be asked for: {why}")))
 }
 
 /// The names on a page.
@@ -31,6 +32,16 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// Refuses a page with more entries than are taken, before anything is made of them: each takes a comma.
+    pub(crate) fn check(reply: &Reply, limits: &Limits) -> Result<(), Error> {
+        let (commas, most) = (reply.body.iter().filter(|byte| **byte == b',').count(), limits.page_entries);
+        if commas < most {
+            return Ok(());
+        }
+        Err(reply
+            .broken(format!("a page of the list has more than {most} entries, which is more than are taken at a time")))
+    }
+
     pub(crate) fn sorted_out(entries: Vec<Option<String>>, is_name: impl Fn(&str) -> bool) -> Self {
         let mut page = Self::default();
         for entry in entries {

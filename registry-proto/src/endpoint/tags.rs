@@ -10,7 +10,7 @@ use crate::endpoint::page::{Names, present};
 use crate::endpoint::{Ask, Reply, repository_url};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::spec::{Origin, RepositoryName, ScopeSet, Tag};
+use crate::spec::{Origin, RepositoryName, ScopeSet, Tag, object};
 
 pub(crate) fn first(origin: &Origin, repository: &RepositoryName, n: Option<NonZeroU32>, limits: &Limits) -> Ask {
     let query = n.map_or_else(String::new, |n| format!("?n={n}"));
@@ -23,7 +23,7 @@ pub(crate) fn page(url: Uri, repository: &RepositoryName, limits: &Limits) -> As
 }
 
 /// The tags on a page. `name` may differ from ours (proxies), the `Content-Type` may be anything (ECR says `text/plain`).
-pub(crate) fn read(reply: &Reply) -> Result<Names, Error> {
+pub(crate) fn read(reply: &Reply, limits: &Limits) -> Result<Names, Error> {
     #[derive(Deserialize)]
     struct Page {
         name: Option<IgnoredAny>,
@@ -37,7 +37,8 @@ pub(crate) fn read(reply: &Reply) -> Result<Names, Error> {
             _ => None,
         }));
     }
-    match serde_json::from_slice(&reply.body) {
+    Names::check(reply, limits)?;
+    match object(&reply.body) {
         Ok(Page { tags: Some(tags), .. }) => {
             Ok(Names::sorted_out(tags.unwrap_or_default(), |name| name.parse::<Tag>().is_ok()))
         }
@@ -66,7 +67,9 @@ mod tests {
 
     #[test]
     fn c80_pages() {
-        let names = |body: &str| read(&golden::reply(200, &[("content-type", "text/plain")], body)).unwrap();
+        let names = |body: &str| {
+            read(&golden::reply(200, &[("content-type", "text/plain")], body), &Limits::default()).unwrap()
+        };
         for empty in [r#"{"name":"n","tags":null}"#, r#"{"tags":[]}"#, r#"{"name":"n"}"#] {
             assert_eq!(names(empty), Names::default(), "{empty}");
         }
@@ -77,13 +80,28 @@ mod tests {
 
     #[test]
     fn what_is_no_list() {
-        for body in ["", "{}", "[]", "null", "<html>", r#"{"errors":[]}"#, r#"{"tags":"a"}"#, r#"{"tags":[1]}"#] {
-            let why = read(&golden::reply(200, &[], body)).unwrap_err();
+        for body in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            "<html>",
+            r#"{"errors":[]}"#,
+            r#"{"tags":"a"}"#,
+            r#"{"tags":[1]}"#,
+            r#"["n",["a"]]"#,
+        ] {
+            let why = read(&golden::reply(200, &[], body), &Limits::default()).unwrap_err();
             assert!(matches!(why, Error::Protocol { .. }), "{body}: {why:?}");
         }
         let unknown = r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#;
-        let why = read(&golden::reply(404, &[], unknown)).unwrap_err().to_string();
+        let why = read(&golden::reply(404, &[], unknown), &Limits::default()).unwrap_err().to_string();
         assert!(why.contains("NAME_UNKNOWN") && why.contains("check the repository's name"), "{why}");
-        assert!(read(&golden::reply(405, &[], "")).unwrap_err().to_string().contains("does not list tags"));
+        assert!(
+            read(&golden::reply(405, &[], ""), &Limits::default())
+                .unwrap_err()
+                .to_string()
+                .contains("does not list tags")
+        );
     }
 }

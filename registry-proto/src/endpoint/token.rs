@@ -10,7 +10,7 @@ use crate::endpoint::{Ask, Replay, Reply};
 use crate::job::Payload;
 use crate::limits::Limits;
 use crate::secret::Secret;
-use crate::spec::ScopeSet;
+use crate::spec::{ScopeSet, object};
 
 /// Tokens that claim to live shorter than this live this long: the protocol's default, and what clients that never learned
 /// otherwise assume.
@@ -153,7 +153,7 @@ pub(crate) fn read(reply: &Reply, limits: &Limits) -> Result<Token, String> {
         expires_in: Option<serde_json::Value>,
     }
     // What `serde_json` says of a wrong body may quote it.
-    let body: Body = serde_json::from_slice(&reply.body).map_err(|_| "it is not the JSON of a token".to_owned())?;
+    let body: Body = object(&reply.body).map_err(|_| "it is not the JSON of a token".to_owned())?;
     // The same thing under two names; where they differ, most clients take this one.
     let token = [body.access_token, body.token].into_iter().flatten().find(|token| !token.is_empty());
     let token = token.ok_or("it holds no token")?;

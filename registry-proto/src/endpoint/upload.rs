@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::job::Payload;
 use crate::limits::Limits;
 use crate::spec::{
-    AckedOffset, Digest, Origin, RepositoryName, ScopeSet, UploadRange, acknowledged, same_origin, status_offset,
+    AckedOffset, Digest, Origin, RepositoryName, ScopeSet, UploadRange, acknowledged, lead, status_offset,
 };
 
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
@@ -44,7 +44,8 @@ pub(crate) enum Started {
 }
 
 pub(crate) fn started(reply: &Reply, mounting: bool, limits: &Limits) -> Result<Started, Error> {
-    let location = location(reply)?;
+    // (Of requests that are no `GET`, redirects lead nowhere else.)
+    let location = location(reply, &reply.url)?;
     match reply.status {
         StatusCode::CREATED if mounting => Ok(Started::Mounted),
         // 202 is the specification's; 200, 201 and 204 occur as well (containerd takes them, too).
@@ -68,12 +69,13 @@ pub(crate) fn patch(session: &Uri, repository: &RepositoryName, at: u64, payload
     Ask::new(Method::PATCH, session.clone(), ScopeSet::push(repository), limits)
         .body(payload, octet_stream())
         .header(CONTENT_RANGE, ascii(&range.to_string()))
+        .bulk()
         .replay(Replay::OwnerAsksFirst)
 }
 
 /// How far the registry has come after a chunk, and where the next request of the session goes.
 pub(crate) fn patched(reply: &Reply, session: &Uri, at: u64, length: u64) -> Result<(AckedOffset, Uri), Error> {
-    let url = location(reply)?.unwrap_or_else(|| session.clone());
+    let url = location(reply, session)?.unwrap_or_else(|| session.clone());
     Ok((acknowledged(at, length, reply.header(RANGE.as_str())), url))
 }
 
@@ -90,6 +92,7 @@ pub(crate) fn finish(
 ) -> Ask {
     Ask::new(Method::PUT, with_digest(session, digest), ScopeSet::push(repository), limits)
         .body(payload, octet_stream())
+        .bulk()
         .replay(Replay::OwnerAsksFirst)
 }
 
@@ -111,7 +114,7 @@ pub(crate) fn state(reply: &Reply, session: &Uri, known: Option<u64>) -> Result<
     match reply.status {
         // 204 is the specification's.
         StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
-            let url = location(reply)?.unwrap_or_else(|| session.clone());
+            let url = location(reply, session)?.unwrap_or_else(|| session.clone());
             Ok(status_offset(reply.header(RANGE.as_str()), known)
                 .map_or(SessionState::Gone, |at| SessionState::At { at, url }))
         }
@@ -129,13 +132,16 @@ pub(crate) fn cancel(session: &Uri, repository: &RepositoryName, limits: &Limits
     ask
 }
 
-fn location(reply: &Reply) -> Result<Option<Uri>, Error> {
+/// Where the session goes on that was at `home`, if the reply says so.
+fn location(reply: &Reply, home: &Uri) -> Result<Option<Uri>, Error> {
     let Some(value) = reply.headers.get(LOCATION) else { return Ok(None) };
     if !reply.status.is_success() {
         return Ok(None);
     }
     let text = value.to_str().map_err(|_| reply.broken("its Location is not ASCII"))?;
-    same_origin(&reply.url, text).map(Some).map_err(|why| reply.broken(format!("its Location is not used: {why}")))
+    lead::session(home, &reply.url, text)
+        .map(Some)
+        .map_err(|why| reply.broken(format!("its Location is not used: {why}")))
 }
 
 /// The smallest chunk that the registry takes, except for the last one. A value that makes no sense is ignored, one that is

@@ -42,6 +42,8 @@ pub(crate) struct Download {
     restarts: u32,
     /// How often it ran into trouble since it last got ahead.
     troubles: u32,
+    /// Where it was then.
+    mark: u64,
     notes: VecDeque<Event>,
     state: State,
 }
@@ -89,6 +91,7 @@ impl Download {
             pieced: false,
             restarts: 0,
             troubles: 0,
+            mark: 0,
             notes: VecDeque::from([fetching]),
             state: State::New { survey: spot.survey },
         })
@@ -108,7 +111,7 @@ impl Download {
     }
 
     fn after_survey(&mut self, cx: &Context<'_>, found: Digester) -> State {
-        self.left = found.at();
+        (self.left, self.mark) = (found.at(), found.at());
         self.pieced = self.left > 0;
         self.place.holds(found);
         self.go_on(cx)
@@ -118,8 +121,16 @@ impl Download {
         let (has, size) = (self.place.has(), self.place.size());
         match blob::downloaded(reply, has, reply.moved.as_ref().map(Digester::at), size) {
             Ok(Came::Something) => {
-                self.advance(reply.moved.clone());
-                if self.place.has() == size { self.complete(cx, Some(reply)) } else { self.go_on(cx) }
+                self.advance(cx, reply.moved.clone());
+                if self.place.has() == size {
+                    return self.complete(cx, Some(reply));
+                }
+                // Less than was asked for. That is allowed, but not a byte at a time.
+                self.troubles += 1;
+                if self.troubles > cx.session.config().retries {
+                    return settled(Err(reply.broken("it hands out next to nothing of the blob at a time")));
+                }
+                self.go_on(cx)
             }
             Ok(Came::Nothing) => {
                 let told = reply.header("content-range").unwrap_or("no range");
@@ -132,8 +143,7 @@ impl Download {
 
     fn after_loss(&mut self, cx: &mut Context<'_>, lost: Lost) -> State {
         if lost.moved.as_ref().is_some_and(|moved| moved.at() > self.place.has()) {
-            self.troubles = 0;
-            self.advance(lost.moved);
+            self.advance(cx, lost.moved);
         }
         self.pieced |= self.place.has() > 0;
         self.troubles += 1;
@@ -170,7 +180,7 @@ impl Download {
             return None;
         }
         self.restarts += 1;
-        (self.left, self.pieced) = (0, false);
+        (self.left, self.pieced, self.mark) = (0, false, 0);
         self.place.holds(Digester::new(self.algorithm));
         let (request, after) = (asked.to_string(), std::time::Duration::ZERO);
         self.notes.push_back(Event::Retrying { request, why: why.to_owned(), after });
@@ -185,9 +195,14 @@ impl Download {
         Ok(blob::download(&origin, self.repository.name(), &self.blob.digest, self.place.clone(), &limits))
     }
 
-    fn advance(&mut self, moved: Option<Digester>) {
-        if let Some(moved) = moved {
-            self.place.holds(moved);
+    /// There is more of it now. Only what is worth mentioning makes up for trouble: a peer that cuts after each byte would
+    /// have us ask for ever.
+    fn advance(&mut self, cx: &Context<'_>, moved: Option<Digester>) {
+        let Some(moved) = moved else { return };
+        self.place.holds(moved);
+        let (has, size) = (self.place.has(), self.place.size());
+        if cx.session.config().timeouts.is_ahead(has.saturating_sub(self.mark), size) {
+            (self.mark, self.troubles) = (has, 0);
         }
     }
 

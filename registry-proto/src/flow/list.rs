@@ -134,10 +134,10 @@ impl What {
         }
     }
 
-    fn read(&self, reply: &Reply) -> Result<Names, Error> {
+    fn read(&self, reply: &Reply, limits: &Limits) -> Result<Names, Error> {
         match self {
-            Self::Tags(_) => tags::read(reply),
-            Self::Catalog(_) => catalog::read(reply),
+            Self::Tags(_) => tags::read(reply, limits),
+            Self::Catalog(_) => catalog::read(reply, limits),
         }
     }
 
@@ -228,7 +228,7 @@ impl Listing {
     /// Takes a page in, and says where the list goes on.
     fn take(&mut self, cx: &Context<'_>, reply: &Reply) -> Result<Option<Uri>, Error> {
         let limits = &cx.session.config().limits;
-        let page = self.what.read(reply)?;
+        let page = self.what.read(reply, limits)?;
         let entries = page.len();
         self.count += page.names.len() as u64;
         self.odd += page.odd.len() as u64;

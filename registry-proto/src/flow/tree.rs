@@ -14,13 +14,6 @@ use crate::flow::{Context, FetchBlob, FetchManifest, Fleet, Flow, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Descriptor, Digest, ImageConfig, Kind, Manifest, ManifestContent, Platform, Reference, Repository};
 
-/// How deep indexes may be nested.
-pub(crate) const DEEPEST: usize = 8;
-/// How many manifests one image may have.
-pub(crate) const MOST_MANIFESTS: usize = 10_000;
-/// How large all manifests of an image may be together, in bytes: they are in memory.
-pub(crate) const MOST_BYTES: u64 = 64 << 20;
-
 /// Fetches the manifest that a reference names and all manifests below it.
 #[derive(Debug)]
 pub(crate) struct FetchTree {
@@ -38,7 +31,8 @@ pub(crate) struct FetchTree {
     chosen: Option<Platform>,
     /// Manifests that are still to be fetched, by the size that was told.
     bytes: u64,
-    most_bytes: u64,
+    /// With how many others what may be in memory is shared.
+    sharers: u64,
     depth: usize,
     state: State,
 }
@@ -76,7 +70,7 @@ impl FetchTree {
             root: None,
             chosen: None,
             bytes: 0,
-            most_bytes: MOST_BYTES,
+            sharers: 1,
             depth: 0,
             state: State::New,
         }
@@ -90,7 +84,7 @@ impl FetchTree {
 
     /// One of so many at a time: each with its share of what may be in memory.
     pub(crate) const fn one_of(mut self, count: u64) -> Self {
-        self.most_bytes = MOST_BYTES / count;
+        self.sharers = if count == 0 { 1 } else { count };
         self
     }
 
@@ -108,7 +102,7 @@ impl FetchTree {
     // ── transitions ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     fn after_root(&mut self, cx: &Context<'_>, root: Manifest) -> Result<Option<State>, Error> {
-        self.deeper()?;
+        self.deeper(cx)?;
         if let (Some(platform), Some(index)) = (&self.platform, root.index()) {
             let child = choose(index, platform, &self.reference)?.clone();
             self.is_chosen = true;
@@ -150,7 +144,7 @@ impl FetchTree {
 
     /// `None`: that was the last level.
     fn after_level(&mut self, cx: &Context<'_>, level: Vec<Manifest>) -> Result<Option<State>, Error> {
-        self.deeper()?;
+        self.deeper(cx)?;
         let mut next: BTreeMap<Digest, Descriptor> = BTreeMap::new();
         for manifest in level {
             match manifest.content() {
@@ -168,8 +162,10 @@ impl FetchTree {
         // (What was just found may be named by a neighbour as well.)
         next.retain(|digest, _| !self.found.contains_key(digest));
         self.bytes = next.values().fold(self.bytes, |sum, child| sum.saturating_add(child.size));
-        if self.found.len() + next.len() > MOST_MANIFESTS || self.bytes > self.most_bytes {
-            let what = format!("more than {MOST_MANIFESTS} manifests or {} MiB of them", self.most_bytes >> 20);
+        let limits = &cx.session.config().limits;
+        let (most, most_bytes) = (limits.manifests, limits.below_index / self.sharers);
+        if self.found.len() + next.len() > most || self.bytes > most_bytes {
+            let what = format!("more than {most} manifests or {most_bytes} bytes of them");
             return Err(Error::Misuse(format!(
                 "{}: the image has {what}, which is more than is taken",
                 self.reference
@@ -183,9 +179,9 @@ impl FetchTree {
         Ok(Some(State::Level(Fleet::new(fetches, cx.session.config().transfers))))
     }
 
-    fn deeper(&mut self) -> Result<(), Error> {
+    fn deeper(&mut self, cx: &Context<'_>) -> Result<(), Error> {
         self.depth += 1;
-        if self.depth > DEEPEST {
+        if self.depth > cx.session.config().limits.index_depth {
             return Err(Error::Misuse(format!("{}: its indexes are nested too deep", self.reference)));
         }
         Ok(())

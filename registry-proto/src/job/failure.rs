@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use crate::spec::clean;
+
+/// The longest detail, in characters.
+const LONGEST: usize = 1000;
+
 /// Why a job could not be done: a kind that the core decides by, and words for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -15,6 +20,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// No connection: refused, unreachable, unknown name. Nothing was sent.
     Connect,
+    /// The host's name leads to addresses that nobody may be sent to (see [`reachable`](super::reachable)). Nothing was sent.
+    Forbidden,
     /// The TLS handshake failed: an unknown authority, a wrong name, no common version. Trying again does not help.
     Tls,
     /// A limit of [`Timeouts`](super::Timeouts) ran out.
@@ -44,12 +51,15 @@ pub enum Phase {
     Head,
     /// The next bytes of a body, sent or received.
     Body,
+    /// The end of something small, which came, but too slowly.
+    Whole,
 }
 
 impl Failure {
     /// A failure of `kind`; `detail` is what the operating system or the HTTP stack said, without secrets.
     pub fn new(kind: FailureKind, detail: impl fmt::Display) -> Self {
-        Self { kind, detail: detail.to_string() }
+        // HTTP stacks quote what they don't understand.
+        Self { kind, detail: clean(&detail.to_string(), LONGEST) }
     }
 
     /// What kind of failure this is.
@@ -64,12 +74,19 @@ impl Failure {
 
     /// Whether the same request may succeed when it is sent again.
     pub(crate) const fn is_transient(&self) -> bool {
-        matches!(self.kind, FailureKind::Connect | FailureKind::Timeout(_) | FailureKind::Cut | FailureKind::Protocol)
+        match self.kind {
+            // All that time bytes were dripping in: that is no accident.
+            FailureKind::Timeout(Phase::Whole) => false,
+            kind => matches!(
+                kind,
+                FailureKind::Connect | FailureKind::Timeout(_) | FailureKind::Cut | FailureKind::Protocol
+            ),
+        }
     }
 
     /// Whether it is certain that the registry saw nothing of the request.
     pub(crate) const fn sent_nothing(&self) -> bool {
-        matches!(self.kind, FailureKind::Connect | FailureKind::Timeout(Phase::Connect))
+        matches!(self.kind, FailureKind::Connect | FailureKind::Forbidden | FailureKind::Timeout(Phase::Connect))
     }
 }
 
@@ -84,10 +101,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             FailureKind::Connect => "could not connect",
+            FailureKind::Forbidden => "connecting there is not allowed",
             FailureKind::Tls => "TLS failed",
             FailureKind::Timeout(Phase::Connect) => "timed out connecting",
             FailureKind::Timeout(Phase::Head) => "timed out waiting for the reply",
-            FailureKind::Timeout(Phase::Body) => "stalled: no bytes moved for too long",
+            FailureKind::Timeout(Phase::Body) => "stalled: next to no bytes moved for too long",
+            FailureKind::Timeout(Phase::Whole) => "took too long as a whole",
             FailureKind::Cut => "the connection was cut",
             FailureKind::Protocol => "the peer does not speak HTTP properly",
             FailureKind::TooLarge => "the reply is too large",

@@ -12,6 +12,8 @@ mod failure;
 mod incoming;
 mod local;
 mod outgoing;
+mod progress;
+mod reach;
 mod ticket;
 
 pub use failure::{Failure, FailureKind, Phase};
@@ -20,6 +22,8 @@ pub(crate) use local::{Alone, Blueprint, Laid};
 pub use local::{LocalJob, Storage};
 pub(crate) use outgoing::BlobPart;
 pub use outgoing::{FileRange, Meter, Outgoing};
+pub use progress::Progress;
+pub use reach::reachable;
 pub(crate) use ticket::Outcome;
 pub use ticket::{Completion, JobId, Ticket, kind};
 
@@ -87,7 +91,8 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// How long a driver waits before it gives a request up. None of them bounds how long a transfer may take in all.
+/// How long anybody waits before a request is given up. Blobs take as long as they take, as long as they get ahead: how fast a
+/// line is nobody here knows. What is small has a limit for the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the start of connecting to a usable connection: name lookup, TCP and TLS.
@@ -95,12 +100,32 @@ pub struct Timeouts {
     /// From the last byte of the request to the first of its reply. Generous: a registry may hash and move a whole blob
     /// before it answers a closing `PUT` (GHCR was seen to take 11 s).
     pub head: Duration,
-    /// Without a byte moving in either direction while a body is under way.
+    /// Without a body getting ahead that is under way, in either direction. Drivers count it by [`Progress`].
     pub idle: Duration,
+    /// How many bytes have to move within `idle` for that to be getting ahead; with 1, a peer can hand out a byte a minute for
+    /// ever. (The defaults make it 1 KiB a second.) It is also by how much a transfer that is cut again and again has to have
+    /// come further, if that is to count as anything but another failure.
+    pub idle_bytes: u64,
+    /// From when a request is sent to the end of its reply, where both are small: everything but blobs. The flow keeps this
+    /// limit itself, by aborting the job.
+    pub whole: Duration,
+}
+
+impl Timeouts {
+    /// Whether a transfer of `size` bytes that was cut has come so much further that it is worth going on with.
+    pub(crate) fn is_ahead(&self, gained: u64, size: u64) -> bool {
+        gained >= self.idle_bytes.min(size / 16).max(1)
+    }
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(15), head: Duration::from_secs(120), idle: Duration::from_secs(60) }
+        Self {
+            connect: Duration::from_secs(15),
+            head: Duration::from_secs(120),
+            idle: Duration::from_secs(60),
+            idle_bytes: 60 << 10,
+            whole: Duration::from_secs(300),
+        }
     }
 }

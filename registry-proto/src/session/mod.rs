@@ -5,7 +5,6 @@ mod context;
 mod known;
 mod learned;
 mod pace;
-mod realm;
 mod referrers;
 mod tokens;
 mod warned;
@@ -15,7 +14,6 @@ pub use config::{Config, Scheme, TokenRequest, UploadPolicy};
 pub use context::Context;
 pub(crate) use learned::Learned;
 pub(crate) use pace::NotYet;
-pub(crate) use realm::allowed as realm_allowed;
 pub(crate) use tokens::{Area, Permission, Scheme as AuthScheme, TokenKey, Wish};
 
 use crate::job::JobId;

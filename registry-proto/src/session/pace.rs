@@ -6,6 +6,9 @@ use crate::job::JobId;
 use crate::spec::Origin;
 use crate::time::Time;
 
+/// Of how many origins is remembered that nothing is under way there.
+const MOST_LANES: usize = 1000;
+
 /// Requests under way and pauses imposed, per origin, for all flows of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
@@ -33,6 +36,10 @@ pub(crate) enum NotYet {
 impl Pace {
     /// Whether a request may go to `origin` now, with at most `places` under way.
     pub(crate) fn admit(&mut self, origin: &Origin, now: Time, places: usize) -> Result<(), NotYet> {
+        if self.lanes.len() > MOST_LANES {
+            // Redirects can lead to any number of hosts.
+            self.lanes.retain(|_, lane| lane.in_flight > 0 || lane.starved || lane.paused_until > now);
+        }
         let lane = self.lanes.entry(origin.clone()).or_default();
         if lane.paused_until > now {
             return Err(NotYet::Until(lane.paused_until));
@@ -81,6 +88,21 @@ mod tests {
         assert!(pace.release(JobId::new(1)));
         assert!(!pace.release(JobId::new(1)));
         assert_eq!(pace.admit(&origin, Time::ZERO, 1), Ok(()));
+    }
+
+    #[test]
+    fn a12_hosts_that_nothing_is_asked_of_are_forgotten() {
+        let mut pace = Pace::default();
+        let origin = |n: u32| Origin::new(true, &format!("h{n}.example")).unwrap();
+        pace.occupy(&origin(0), JobId::new(1));
+        let later = Time::ZERO + Duration::from_secs(5);
+        pace.pause(&origin(1), later);
+        for n in 2..5000 {
+            assert_eq!(pace.admit(&origin(n), Time::ZERO, 1), Ok(()));
+        }
+        assert!(pace.lanes.len() <= MOST_LANES + 1, "{}", pace.lanes.len());
+        assert_eq!(pace.admit(&origin(0), Time::ZERO, 1), Err(NotYet::Full));
+        assert_eq!(pace.admit(&origin(1), Time::ZERO, 1), Err(NotYet::Until(later)));
     }
 
     #[test]

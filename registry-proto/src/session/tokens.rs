@@ -15,6 +15,9 @@ use crate::time::Time;
 /// How many tokens are kept; the one that expires first goes first.
 const MOST_HELD: usize = 10_000;
 
+/// How many registries' schemes, refusals and the like are kept: a peer can name any number of hosts and token servers.
+const MOST_REMEMBERED: usize = 1000;
+
 /// How long a refusal is kept for those who asked for the same at the same time.
 const REFUSAL_KEPT: Duration = Duration::from_secs(600);
 
@@ -65,6 +68,11 @@ pub(crate) struct TokenKey {
 impl TokenKey {
     pub(crate) fn new(origin: &Origin, bearer: &Bearer, account: Option<&str>, scopes: ScopeSet) -> Self {
         Self { origin: origin.clone(), bearer: bearer.clone(), account: account.map(str::to_owned), scopes }
+    }
+
+    /// Whether it is for nobody in particular.
+    pub(crate) const fn is_anonymous(&self) -> bool {
+        self.account.is_none()
     }
 
     /// Whether who has this needs no other.
@@ -129,6 +137,10 @@ impl Tokens {
     }
 
     pub(crate) fn remember_scheme(&mut self, origin: &Origin, area: Area, scheme: Scheme) {
+        if self.schemes.len() >= MOST_REMEMBERED {
+            // Asking without credentials once more is all that this costs.
+            self.schemes.clear();
+        }
         self.schemes.insert((origin.clone(), area), scheme);
     }
 
@@ -171,6 +183,9 @@ impl Tokens {
             self.held.remove(&first);
         }
         if let (Some(refresh), Some(account)) = (refresh, &key.account) {
+            if self.renewed.len() >= MOST_REMEMBERED {
+                self.renewed.pop_first();
+            }
             self.renewed.insert((key.bearer.realm.clone(), account.clone()), refresh);
         }
     }
@@ -179,6 +194,9 @@ impl Tokens {
     pub(crate) fn refused(&mut self, key: &TokenKey, why: &Error, now: Time) {
         self.leases.remove(key);
         self.refused.retain(|_, (at, _)| *at + REFUSAL_KEPT > now);
+        if self.refused.len() >= MOST_REMEMBERED {
+            self.refused.clear();
+        }
         self.refused.insert(key.clone(), (now, why.clone()));
     }
 
@@ -188,6 +206,9 @@ impl Tokens {
     }
 
     pub(crate) fn takes_no_post(&mut self, realm: &Realm) {
+        if self.no_post.len() >= MOST_REMEMBERED {
+            self.no_post.clear();
+        }
         self.no_post.insert(realm.clone());
     }
 
@@ -285,6 +306,24 @@ mod tests {
         assert!(matches!(tokens.permission(push.clone(), commit(200)), Permission::Held { .. }));
         assert!(matches!(tokens.permission(push.clone(), commit(240)), Permission::Fetch(_)));
         assert!(matches!(tokens.permission(push, at(240)), Permission::Held { .. }), "a question can still use it");
+    }
+
+    #[test]
+    fn a12_what_is_remembered_has_an_end() {
+        let mut tokens = Tokens::default();
+        for n in 0..5000 {
+            let realm = Realm(format!("https://t{n}.example/token").parse().unwrap());
+            let bearer = Bearer { realm: realm.clone(), service: None };
+            let origin = Origin::new(true, &format!("h{n}.example")).unwrap();
+            let key = TokenKey::new(&origin, &bearer, Some("me"), ScopeSet::default());
+            tokens.remember_scheme(&origin, Area::Repositories, Scheme::Basic);
+            tokens.takes_no_post(&realm);
+            tokens.refused(&key, &Error::Cancelled, Time::ZERO);
+            tokens.fetched(&key, Token { refresh: Some(Secret::new("r")), ..token(60) }, Time::ZERO);
+        }
+        let kept = [tokens.schemes.len(), tokens.no_post.len(), tokens.refused.len(), tokens.renewed.len()];
+        assert!(kept.iter().all(|kept| (1..=MOST_REMEMBERED).contains(kept)), "{kept:?}");
+        assert!(tokens.held.len() <= MOST_HELD);
     }
 
     #[test]

@@ -176,10 +176,16 @@ fn without_markup(text: &str) -> String {
     out
 }
 
-/// One line without control characters (a registry's words end up on terminals), not too long.
-pub(super) fn clean(text: &str, longest: usize) -> String {
+/// Whether a terminal that is shown this does more than show it, such as to write from right to left.
+pub(crate) fn commands(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// One line without anything that [commands](commands) (a registry's words end up on terminals), and not too long.
+pub(crate) fn clean(text: &str, longest: usize) -> String {
     let words: Vec<&str> =
-        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+        text.split(|c: char| c.is_whitespace() || commands(c)).filter(|word| !word.is_empty()).collect();
     let line = words.join(" ");
     match line.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", &line[..end]),

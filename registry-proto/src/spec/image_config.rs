@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::spec::descriptor::null_is_default;
-use crate::spec::{Digest, Platform};
+use crate::spec::{Digest, Platform, strict_json};
 
 /// What an image's configuration says about it. Read, never written: its bytes are what counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -94,7 +94,7 @@ impl ImageConfig {
     /// # Errors
     /// When it is not the JSON of a configuration.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes)
+        strict_json::object(bytes)
     }
 
     /// The platform it is for.

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::descriptor::null_is_default;
-use crate::spec::{Descriptor, Digest, Kind, MediaType, Platform, strict_json};
+use crate::spec::{Descriptor, Digest, Kind, MediaType, Platform, clean, strict_json};
+
+/// As much as is kept of what is wrong with a document, in characters: it may quote it.
+const LONGEST_WHY: usize = 300;
 
 /// A manifest, of whatever kind: its bytes, never changed, since its digest is theirs, and what they say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,9 +146,10 @@ impl Manifest {
         if let Some(told) = told.as_ref().filter(|told| told.kind() == Kind::Schema1) {
             return Ok(Self { bytes, digest, media_type: told.clone(), content: ManifestContent::Schema1 });
         }
-        let keys = strict_json::check(&bytes).map_err(|why| ManifestError::Json(why.to_string()))?;
+        let keys =
+            strict_json::check(&bytes).map_err(|why| ManifestError::Json(clean(&why.to_string(), LONGEST_WHY)))?;
         let media_type = type_of(&bytes, told, &keys)?;
-        let json = |why: serde_json::Error| ManifestError::Json(why.to_string());
+        let json = |why: serde_json::Error| ManifestError::Json(clean(&why.to_string(), LONGEST_WHY));
         let content = match media_type.kind() {
             Kind::Manifest => ManifestContent::Image(serde_json::from_slice(&bytes).map_err(json)?),
             Kind::Index => ManifestContent::Index(serde_json::from_slice(&bytes).map_err(json)?),
@@ -269,7 +273,8 @@ fn type_of(bytes: &[u8], told: Option<MediaType>, keys: &BTreeSet<String>) -> Re
     if has("manifests") && image {
         return ambiguous("it has both manifests and layers");
     }
-    let says: Says = serde_json::from_slice(bytes).map_err(|why| ManifestError::Json(why.to_string()))?;
+    let says: Says =
+        serde_json::from_slice(bytes).map_err(|why| ManifestError::Json(clean(&why.to_string(), LONGEST_WHY)))?;
     let schema1 = says.schema_version.as_ref().and_then(serde_json::Value::as_u64) == Some(1);
     if has("fsLayers") && !schema1 {
         return ambiguous("it has the layers of schema 1 under another version");

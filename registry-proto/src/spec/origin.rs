@@ -1,9 +1,11 @@
-//! Where a URL leads, and the one rule for URLs that a peer hands out.
+//! Where a URL leads. (Where one may lead that a peer hands out: [`lead`](super::lead).)
 
 use std::fmt;
 
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
+
+use crate::spec::LocationError;
 
 /// Scheme, host and port: what credentials are bound to (RFC 6454).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,7 +74,7 @@ impl Origin {
     }
 }
 
-const fn default_port(https: bool) -> u16 {
+pub(super) const fn default_port(https: bool) -> u16 {
     if https { 443 } else { 80 }
 }
 
@@ -81,20 +83,6 @@ impl fmt::Display for Origin {
         let scheme = if self.https { "https" } else { "http" };
         write!(f, "{scheme}://{}", self.authority())
     }
-}
-
-/// Why a URL that a peer handed out is not used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LocationError {
-    /// It is not a URL, or not one of `http` or `https`.
-    #[error("{0:?} is not a usable URL")]
-    Malformed(String),
-    /// It would leave encryption behind.
-    #[error("it leads from https to http at {0}")]
-    Downgrade(Origin),
-    /// It leads to an origin that this request must not go to.
-    #[error("it leads to another origin, {0}")]
-    Foreign(Origin),
 }
 
 /// Resolves a `Location`, `Link` target or the like against the URL that was actually requested (RFC 3986 §5).
@@ -135,45 +123,13 @@ pub fn resolve(base: &Uri, location: &str) -> Result<Uri, LocationError> {
     origin.at(&target).ok_or_else(malformed)
 }
 
-/// The rule for URLs that must stay with the registry they came from (upload sessions, next pages): the same origin.
-///
-/// Two things that proxies get wrong are mended, because nobody but the registry itself can be meant: `http` from a
-/// registry spoken to over `https` (a TLS terminator without forwarded headers) and a lost port.
-///
-/// # Errors
-/// [`LocationError`]; nothing may be sent to such a URL.
-pub fn same_origin(base: &Uri, location: &str) -> Result<Uri, LocationError> {
-    let home = Origin::of(base).ok_or_else(|| LocationError::Malformed(excerpt(location)))?;
-    let url = resolve(base, location)?;
-    let there = Origin::of(&url).ok_or_else(|| LocationError::Malformed(excerpt(location)))?;
-    if there == home {
-        return Ok(url);
-    }
-    let same_host = there.host == home.host;
-    let port_lost = there.port == default_port(there.https) && url.authority().is_some_and(|a| a.port().is_none());
-    let explicit_default = there.port == default_port(there.https) && there.port != home.port;
-    if same_host
-        && (there.port == home.port || port_lost || (explicit_default && there.https == home.https && home.https))
-    {
-        if there.https && !home.https {
-            return Err(LocationError::Foreign(there));
-        }
-        let path = url.path_and_query().map_or("/", PathAndQuery::as_str);
-        return home.at(path).ok_or_else(|| LocationError::Malformed(excerpt(location)));
-    }
-    if home.https && !there.https {
-        return Err(LocationError::Downgrade(there));
-    }
-    Err(LocationError::Foreign(there))
-}
-
 /// A URL as it may be shown: without its query, which may be signed, and without user information.
 pub fn redacted(url: &Uri) -> String {
     let query = if url.query().is_some() { "?…" } else { "" };
     Origin::of(url).map_or_else(|| String::from("(not a URL)"), |origin| format!("{origin}{}{query}", url.path()))
 }
 
-fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     // The query may be a signature.
     let path = text.split(['?', '#']).next().unwrap_or_default();
     path.chars().take(200).filter(|c| !c.is_control()).collect()
@@ -187,7 +143,7 @@ fn has_scheme(text: &str) -> bool {
 }
 
 /// Percent-encodes what `http::Uri` refuses (space, quotes, angle brackets, non-ASCII …) and leaves the rest alone.
-fn encode_illegal(text: &str) -> String {
+pub(super) fn encode_illegal(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -217,43 +173,6 @@ fn remove_dots(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn base() -> Uri {
-        "https://r.example/v2/n/blobs/uploads/".parse().unwrap()
-    }
-
-    #[test]
-    fn c57_locations_of_every_form() {
-        let same = |location: &str| same_origin(&base(), location).map(|url| url.to_string());
-        for (location, expected) in [
-            ("https://r.example/v2/n/u?_state=a%2Fb&x=", "https://r.example/v2/n/u?_state=a%2Fb&x="),
-            ("/v2/n/blobs/uploads/u?_state=a%2Fb&x=", "https://r.example/v2/n/blobs/uploads/u?_state=a%2Fb&x="),
-            ("u-1", "https://r.example/v2/n/blobs/uploads/u-1"),
-            ("../uploads/u-1?q", "https://r.example/v2/n/blobs/uploads/u-1?q"),
-            ("?x=y", "https://r.example/v2/n/blobs/uploads/?x=y"),
-            ("//r.example/u", "https://r.example/u"),
-            ("http://r.example/u", "https://r.example/u"),
-            ("https://R.example:443/u#part", "https://r.example:443/u"),
-            ("/u with space?a=\"b\"", "https://r.example/u%20with%20space?a=%22b%22"),
-        ] {
-            let got = same(location).unwrap();
-            assert_eq!(got.to_ascii_lowercase(), expected.to_ascii_lowercase(), "{location}");
-        }
-        for foreign in ["https://evil.example/u", "https://r.example:8443/u", "http://evil.example/u"] {
-            assert!(same(foreign).is_err(), "{foreign}");
-        }
-        for bad in ["", "#x", "javascript:alert(1)", "file:///etc/passwd", "https://u:p@r.example/", "https://"] {
-            assert!(matches!(same(bad), Err(LocationError::Malformed(_))), "{bad}");
-        }
-    }
-
-    #[test]
-    fn c57_a_lost_port_is_added_again() {
-        let base: Uri = "http://localhost:5000/v2/n/blobs/uploads/".parse().unwrap();
-        let got = same_origin(&base, "http://localhost/v2/u?s=1").unwrap();
-        assert_eq!(got.to_string(), "http://localhost:5000/v2/u?s=1");
-        assert!(same_origin(&base, "http://localhost:5001/v2/u").is_err());
-    }
 
     #[test]
     fn an_origin_is_scheme_host_and_port() {

@@ -5,7 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::clean;
 use crate::spec::descriptor::null_is_default;
+
+/// As much as is shown of a part of a platform, in characters.
+const LONGEST: usize = 60;
 
 /// An operating system on an architecture (image-spec, image-index.md).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -135,8 +139,9 @@ impl FromStr for Platform {
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+        // They come out of strangers' documents, and end up on terminals.
+        write!(f, "{}/{}", clean(&self.os, LONGEST), clean(&self.architecture, LONGEST))?;
+        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{}", clean(variant, LONGEST)))
     }
 }
 
@@ -164,6 +169,13 @@ mod tests {
         let here = Platform::of_this_machine();
         assert_eq!(here.suits(&here), Some(0));
         assert_eq!(here.normalized(), here);
+    }
+
+    #[test]
+    fn a38_a_platform_can_be_shown() {
+        let odd = Platform { os: "li\u{1b}[31mnux".into(), architecture: "x".repeat(5000), ..Platform::default() };
+        let shown = odd.to_string();
+        assert!(!shown.contains('\u{1b}') && shown.len() < 200, "{shown}");
     }
 
     #[test]

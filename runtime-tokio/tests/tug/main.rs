@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
 
 mod copy;
+#[cfg(unix)]
+mod denied;
+#[cfg(unix)]
+mod home;
 mod inspect;
 mod lists;
 #[cfg(unix)]

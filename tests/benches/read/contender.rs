@@ -18,6 +18,8 @@ use crate::task::{Prepared, REPOSITORY, Task, To};
 pub(crate) enum Contender {
     /// The requests and nothing else.
     Floor,
+    /// The same, with every byte hashed: what nobody who verifies can be faster than.
+    HashingFloor,
     /// Ours.
     Ours(Runtime),
     /// The command, to a docker-archive, for which it decompresses the layers.
@@ -40,8 +42,9 @@ pub(crate) enum Wrote {
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Floor,
+        Self::HashingFloor,
         Self::Ours(Runtime::Tokio),
         Self::Ours(Runtime::Blocking),
         Self::Ours(Runtime::AsyncStd),
@@ -54,6 +57,7 @@ impl Contender {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Floor => "floor",
+            Self::HashingFloor => "hashing-floor",
             Self::Ours(Runtime::Tokio) => "tokio",
             Self::Ours(Runtime::Blocking) => "blocking",
             Self::Ours(Runtime::AsyncStd) => "async-std",
@@ -69,13 +73,14 @@ impl Contender {
 
     /// Whether it is something that it does: oci-client copies nothing, and a copy has no form that skopeo could choose.
     pub(crate) const fn does(self, task: Task) -> bool {
-        task.is_pull() || !matches!(self, Self::SkopeoOci | Self::OciClient)
+        task.is_pull() || !matches!(self, Self::HashingFloor | Self::SkopeoOci | Self::OciClient)
     }
 
     /// How it takes part.
     pub(crate) fn who(self, task: Task) -> Who {
         let (role, title) = match self {
             Self::Floor => (Role::Floor, "floor".into()),
+            Self::HashingFloor => (Role::Beside, "floor that hashes".into()),
             Self::Ours(runtime) => (Role::Ours(runtime), format!("**ours, {runtime}**")),
             Self::Skopeo if task.is_pull() => (Role::Rival, "skopeo copy … docker-archive: (decompresses)".into()),
             Self::Skopeo => (Role::Rival, "skopeo copy --preserve-digests".into()),
@@ -87,7 +92,7 @@ impl Contender {
 
     fn absence(self) -> Option<String> {
         match self {
-            Self::Floor | Self::Ours(_) => None,
+            Self::Floor | Self::HashingFloor | Self::Ours(_) => None,
             Self::OciClient => (!cfg!(feature = "peers")).then(|| "built without `--features peers`".to_owned()),
             Self::Skopeo | Self::SkopeoOci => match Command::new("skopeo").arg("--version").output() {
                 Ok(ran) if ran.status.success() => None,
@@ -101,7 +106,7 @@ impl Contender {
         match self {
             Self::Ours(_) | Self::SkopeoOci => Wrote::Image,
             Self::Skopeo => Wrote::AnotherImage,
-            Self::Floor | Self::OciClient => Wrote::Blobs,
+            Self::Floor | Self::HashingFloor | Self::OciClient => Wrote::Blobs,
         }
     }
 
@@ -137,7 +142,9 @@ impl Contender {
         let (host, repository) = parts(from)?;
         let reference = |name: &str| -> Result<Reference, _> { format!("{name}:1").parse() };
         match (self, verb) {
-            (Self::Floor, "pull") => floor::pull(host, repository, Path::new(to))?,
+            (Self::Floor | Self::HashingFloor, "pull") => {
+                floor::pull(host, repository, Path::new(to), self == Self::HashingFloor)?;
+            }
             (Self::Floor, "copy") => match parts(to)? {
                 (there, to) if there == host => floor::mount(host, repository, to)?,
                 (there, to) => floor::pipe(host, repository, there, to)?,

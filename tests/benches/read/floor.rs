@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use registry_proto::Digester;
+use registry_proto::spec::Algorithm;
 use registry_tests::bench::wire::{ACCEPT, Body, Connection, spread};
 use serde_json::Value;
 
@@ -41,20 +43,27 @@ fn look(from: &mut Connection, repository: &str) -> io::Result<(Vec<u8>, Vec<Blo
     Ok((manifest, blobs))
 }
 
-/// Pulls into a file: `GET` of the manifest, and of every blob.
-pub(crate) fn pull(host: &str, repository: &str, out: &Path) -> io::Result<()> {
+/// Pulls into a file: `GET` of the manifest, and of every blob; with a look whether it is the right one, if that is wanted.
+pub(crate) fn pull(host: &str, repository: &str, out: &Path, hashing: bool) -> io::Result<()> {
     let mut first = Connection::open(host)?;
     let (_, blobs) = look(&mut first, repository)?;
     let file = File::create(out)?;
     let fetch = |connection: &mut Connection, blob: Blob| {
         let mut at = blob.at;
+        let mut digester = hashing.then(|| Digester::new(Algorithm::Sha256));
         let path = format!("/v2/{repository}/blobs/{}", blob.digest);
         connection.fetch(&path, "", &mut |bytes| {
             file.write_all_at(bytes, at)?;
+            if let Some(digester) = &mut digester {
+                digester.feed(at - blob.at, bytes).map_err(io::Error::other)?;
+            }
             at += bytes.len() as u64;
             Ok(())
         })?;
-        Ok(())
+        match digester {
+            Some(digester) if digester.digest().as_str() != blob.digest => Err(io::Error::other("another blob")),
+            _ => Ok(()),
+        }
     };
     spread(first, || Connection::open(host), blobs, fetch).map(drop)
 }

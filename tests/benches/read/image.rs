@@ -20,6 +20,8 @@ pub(crate) enum Image {
     Usual,
     /// Sixty layers of 10 to 200 KB.
     Small,
+    /// One layer of 1 GiB.
+    Large,
 }
 
 impl Image {
@@ -34,6 +36,7 @@ impl Image {
                 let mut random = Random(60);
                 (0..60).map(|_| random.layer(10_000, 200_000)).collect()
             }
+            Self::Large => vec![Random(1 << 56).bytes(1 << 30)],
         };
         let layout = folder.join("layout");
         let manifest = write_layout(&layout, &layers);

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             };
         }
         ["serve", letter] => {
-            let task = Task::ALL.into_iter().find(|task| task.letter() == letter).expect("e to i");
+            let task = Task::ALL.into_iter().find(|task| task.letter() == letter).expect("e to k");
             let folder = memory_folder("read-bench-");
             let prepared = task.prepare(folder.path());
             println!("{}", prepared.source.host());

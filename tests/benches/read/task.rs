@@ -32,11 +32,22 @@ pub(crate) enum Task {
     CopyWithin,
     /// 215 MB to another registry.
     CopyBetween,
+    /// A layer of 1 GiB into an archive in memory.
+    PullLarge,
+    /// A layer of 1 GiB to another registry.
+    CopyLarge,
 }
 
 impl Task {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Pull, Self::PullToDisk, Self::PullSmall, Self::CopyWithin, Self::CopyBetween];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Pull,
+        Self::PullToDisk,
+        Self::PullSmall,
+        Self::CopyWithin,
+        Self::CopyBetween,
+        Self::PullLarge,
+        Self::CopyLarge,
+    ];
 
     pub(crate) const fn letter(self) -> &'static str {
         match self {
@@ -45,6 +56,8 @@ impl Task {
             Self::PullSmall => "g",
             Self::CopyWithin => "h",
             Self::CopyBetween => "i",
+            Self::PullLarge => "j",
+            Self::CopyLarge => "k",
         }
     }
 
@@ -55,11 +68,13 @@ impl Task {
             Self::PullSmall => "pull of 60 layers of 10 to 200 KB to an archive in memory",
             Self::CopyWithin => "copy of 60 layers within one registry",
             Self::CopyBetween => "copy of 7 gzip layers, 215 MB, between two registries",
+            Self::PullLarge => "pull of one layer of 1 GiB to an archive in memory",
+            Self::CopyLarge => "copy of one layer of 1 GiB between two registries",
         }
     }
 
     pub(crate) const fn is_pull(self) -> bool {
-        matches!(self, Self::Pull | Self::PullToDisk | Self::PullSmall)
+        matches!(self, Self::Pull | Self::PullToDisk | Self::PullSmall | Self::PullLarge)
     }
 
     pub(crate) fn target(self) -> fn(Runtime) -> Target {
@@ -72,6 +87,7 @@ impl Task {
             },
             Self::PullSmall => |_| Target::TimesFloor(1.5),
             Self::CopyWithin => |_| Target::Seconds(0.08),
+            Self::PullLarge | Self::CopyLarge => |_| Target::Mebibytes(32.0),
         }
     }
 
@@ -79,6 +95,7 @@ impl Task {
         match self {
             Self::Pull | Self::PullToDisk | Self::CopyBetween => Image::Usual,
             Self::PullSmall | Self::CopyWithin => Image::Small,
+            Self::PullLarge | Self::CopyLarge => Image::Large,
         }
     }
 
@@ -119,7 +136,7 @@ impl Prepared {
         self.runs += 1;
         match self.task {
             Task::CopyWithin => To::Repository(None, format!("bench/copy{}", self.runs)),
-            Task::CopyBetween => To::Repository(Some(DockerRegistry::start()), "bench/copy".into()),
+            Task::CopyBetween | Task::CopyLarge => To::Repository(Some(DockerRegistry::start()), "bench/copy".into()),
             _ => To::Archive(self.folder.path().join(format!("{}.tar", self.runs))),
         }
     }

@@ -69,6 +69,8 @@ pub enum Target {
     TimesFloor(f64),
     /// So many seconds.
     Seconds(f64),
+    /// So many MiB of memory at its peak.
+    Mebibytes(f64),
     /// Whatever it takes: it is measured only.
     Open,
 }
@@ -91,13 +93,16 @@ impl Section {
         self.outcomes.iter().find(|(who, _)| who.role == Role::Floor).and_then(|(_, outcome)| outcome.seconds())
     }
 
-    fn verdict(&self, who: &Who, seconds: f64) -> String {
+    fn verdict(&self, who: &Who, seconds: f64, peak: Option<f64>) -> String {
         let Role::Ours(runtime) = who.role else { return String::new() };
         let (target, reached) = match (self.target)(runtime) {
             Target::TimesFloor(times) => {
                 (format!("≤ {times} ×: "), self.floor().map_or("unknown", |floor| reached(seconds <= times * floor)))
             }
             Target::Seconds(most) => (format!("< {:.0} ms: ", most * 1000.0), reached(seconds < most)),
+            Target::Mebibytes(most) => {
+                (format!("< {most:.0} MiB: "), peak.map_or("unknown", |peak| reached(peak < most)))
+            }
             Target::Open => (String::new(), ""),
         };
         let rivals = self.outcomes.iter().filter(|(who, _)| who.role == Role::Rival);
@@ -141,14 +146,15 @@ impl fmt::Display for Section {
             let walls = || runs.iter().map(|run| run.wall.as_secs_f64());
             let (least, most) = (walls().fold(f64::MAX, f64::min), walls().fold(0.0, f64::max));
             let usage = || runs.iter().filter_map(|run| run.usage);
+            let peak = median(usage().map(|usage| usage.peak_kib as f64 / 1024.0));
             writeln!(
                 f,
                 "| {title} | {} | {seconds:.3} | {least:.3} to {most:.3} | {} | {} | {} | {} |",
                 or_dash(floor.map(|floor| format!("{:.2}", seconds / floor))),
                 or_dash(median(usage().map(|usage| usage.processor)).map(|processor| format!("{processor:.2}"))),
                 or_dash(median(runs.iter().filter_map(|run| run.others)).map(|others| format!("{others:.2}"))),
-                or_dash(median(usage().map(|usage| usage.peak_kib as f64 / 1024.0)).map(|peak| format!("{peak:.0}"))),
-                self.verdict(who, seconds),
+                or_dash(peak.map(|peak| format!("{peak:.0}"))),
+                self.verdict(who, seconds, peak),
             )?;
         }
         Ok(())

@@ -55,6 +55,8 @@ pub struct ReadBlob {
     repository: Repository,
     digest: Digest,
     odd: u32,
+    /// How often next to nothing came of what was asked for.
+    short: u32,
     state: State,
 }
 
@@ -71,7 +73,7 @@ impl ReadBlob {
     /// The blob with this digest.
     pub fn new(repository: Repository, digest: Digest) -> Self {
         let state = State::New(Size::new(repository.clone(), digest.clone()));
-        Self { repository, digest, odd: 0, state }
+        Self { repository, digest, odd: 0, short: 0, state }
     }
 
     // ── transitions ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,6 +133,13 @@ impl ReadBlob {
         let known = usize::try_from(digester.at() - at).unwrap_or(usize::MAX).min(bytes.len());
         digester.feed(at, &bytes).map_err(|gap| reply.broken(gap.to_string()))?;
         let bytes = bytes.slice(known..);
+        let (config, asked_for) = (cx.session.config(), range.end - range.start);
+        if digester.at() < range.end && !config.timeouts.is_ahead(bytes.len() as u64, asked_for) {
+            self.short += 1;
+        }
+        if self.short > config.retries {
+            return Err(reply.broken("it hands out next to nothing of the blob at a time"));
+        }
         if digester.at() < blob.size || digester.digest() == self.digest {
             return Ok((State::Told { blob, digester }, Some(bytes)));
         }

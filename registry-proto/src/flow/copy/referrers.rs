@@ -14,7 +14,7 @@ use http::StatusCode;
 use crate::error::Error;
 use crate::event::Event;
 use crate::flow::copy::LeftOut;
-use crate::flow::tree::{DEEPEST, FetchTree, MOST_BYTES, MOST_MANIFESTS, Tree};
+use crate::flow::tree::{FetchTree, Tree};
 use crate::flow::{Context, Each, Fleet, Flow, ListReferrers, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Descriptor, Digest, Kind, Manifest, Reference, Repository};
@@ -113,15 +113,17 @@ impl FetchReferrers {
                 }
             }
         }
-        let tree = |digest| Each::forgiving(FetchTree::new(self.by_digest(digest), None), is_bearable);
-        let fetches: Vec<_> = wanted.keys().map(tree).collect();
-        let fetched: Vec<_> = wanted.into_iter().collect();
-        self.count += fetches.len();
-        if self.count > MOST_MANIFESTS || (self.depth >= DEEPEST && !fetches.is_empty()) {
-            let what = format!("more than {MOST_MANIFESTS} manifests refer to what is copied, or {DEEPEST} in a row");
+        self.count += wanted.len();
+        let (most, deepest) = (cx.session.config().limits.manifests, cx.session.config().limits.index_depth);
+        if self.count > most || (self.depth >= deepest && !wanted.is_empty()) {
+            let what = format!("more than {most} manifests refer to what is copied, or {deepest} in a row");
             return Err(Error::Misuse(format!("{}: {what}, which is more than is taken", self.repository)));
         }
         self.depth += 1;
+        // They are all in memory before the first is looked at.
+        let tree = |digest| FetchTree::new(self.by_digest(digest), None).one_of(wanted.len() as u64);
+        let fetches: Vec<_> = wanted.keys().map(|digest| Each::forgiving(tree(digest), is_bearable)).collect();
+        let fetched: Vec<_> = wanted.into_iter().collect();
         Ok(State::Fetching(Fleet::new(fetches, cx.session.config().transfers), fetched))
     }
 
@@ -139,8 +141,9 @@ impl FetchReferrers {
                 Err(why) => self.leave_out(&digest, &subjects[0], why.to_string()),
             }
         }
-        if self.bytes > MOST_BYTES {
-            let what = format!("what refers to it has more than {} MiB of manifests", MOST_BYTES >> 20);
+        let most = cx.session.config().limits.below_index;
+        if self.bytes > most {
+            let what = format!("what refers to it has more than {most} bytes of manifests");
             return Err(Error::Misuse(format!("{}: {what}, which is more than is taken", self.repository)));
         }
         Ok(if self.about.is_empty() { State::Settled } else { self.list(cx) })

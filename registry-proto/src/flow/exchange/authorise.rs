@@ -38,8 +38,8 @@ use crate::flow::exchange::is_transient;
 use crate::flow::exchange::route::Route;
 use crate::job::JobId;
 use crate::secret::Credential;
-use crate::session::{Area, AuthScheme, Permission, TokenKey, TokenRequest, Wish, realm_allowed};
-use crate::spec::{Challenge, Origin, Registry, RepositoryName, ScopeSet};
+use crate::session::{Area, AuthScheme, Permission, TokenKey, TokenRequest, Wish};
+use crate::spec::{Challenge, Origin, Registry, RepositoryName, ScopeSet, lead};
 use crate::time::Time;
 
 /// How many rounds of authentication one request may take.
@@ -337,7 +337,11 @@ impl Authorisation {
                     return Ok(());
                 }
                 let invalid = found.iter().any(|challenge| challenge.param("error") == Some("invalid_token"));
-                Err(if invalid { DeniedBecause::TokenNotAccepted } else { DeniedBecause::NotAllowed })
+                Err(match (invalid, key.is_anonymous()) {
+                    (true, _) => DeniedBecause::TokenNotAccepted,
+                    (_, true) => DeniedBecause::NoCredentials,
+                    _ => DeniedBecause::NotAllowed,
+                })
             }
         }
     }
@@ -443,10 +447,10 @@ fn speaks_of_a_stale_token(reply: &Reply) -> bool {
 fn usable_bearer(target: &Origin, challenges: &[Challenge]) -> Result<Option<Bearer>, String> {
     let mut refused = None;
     for challenge in challenges.iter().filter(|challenge| challenge.scheme() == "bearer") {
-        let usable = challenge
-            .param("realm")
-            .ok_or_else(|| "it names no token server (realm)".to_owned())
-            .and_then(|realm| realm_allowed(target, realm));
+        let usable =
+            challenge.param("realm").ok_or_else(|| "it names no token server (realm)".to_owned()).and_then(|realm| {
+                lead::token_server(target, realm).map_err(|why| format!("its token server (realm) is not asked: {why}"))
+            });
         match usable {
             Ok(realm) => {
                 let service = challenge.param("service").filter(|service| !service.is_empty()).map(str::to_owned);
@@ -472,7 +476,8 @@ pub(super) fn denied(reply: &Reply, scopes: &ScopeSet, challenges: Vec<Challenge
         status: reply.status,
         scopes: scopes.clone(),
         challenges,
-        errors: reply.errors(),
+        // What came with a success is no refusal: it may be a token, which nobody is to see (A42).
+        errors: if reply.status.is_success() { Vec::new() } else { reply.errors() },
         because,
     }))
 }

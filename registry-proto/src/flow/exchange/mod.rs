@@ -6,6 +6,7 @@
 //!   new ─▶ Ready ─ place, token ─▶ Sent ─┬─ 401 ──▶ (challenge) ──┤ token refused or wanted
 //!            │ ▲                         ├─ 3xx ──▶ (next hop) ───┤
 //!    no token│ │token                    ├─ 429, 5xx, cut ─▶ Pause┘ while there are tries
+//!            │ │                         ├─ not over in time ─▶ Abort, Over
 //!            ▼ │                         └─ anything else ─▶ Over: the owner's business
 //!          Fetching ─ 429, 5xx, cut ─▶ Pause
 //! ```
@@ -28,7 +29,7 @@ use crate::endpoint::{Ask, Replay, Reply, ping::challenges};
 use crate::error::{Asked, DeniedBecause, Error};
 use crate::event::Event;
 use crate::flow::{Context, Flow, Step};
-use crate::job::{Completion, Failure, FailureKind, Job, JobId, Outcome, Payload, Plan, Timeouts};
+use crate::job::{Completion, Failure, FailureKind, Job, JobId, Outcome, Payload, Phase, Plan, Timeouts};
 use crate::session::NotYet;
 use crate::spec::{ApiError, Origin, Registry, parse_warnings, retry_after};
 use crate::time::Time;
@@ -78,8 +79,8 @@ pub(crate) struct Exchange {
 enum State {
     Ready,
     Pause(Time),
-    Fetching { job: JobId, fetch: Box<Fetch> },
-    Sent { job: JobId, with: Shown },
+    Fetching { job: JobId, fetch: Box<Fetch>, until: Time },
+    Sent { job: JobId, with: Shown, until: Option<Time> },
     Cancelling { running: Option<JobId> },
     Settled(Box<Result<Answer, Error>>),
     Over,
@@ -156,7 +157,8 @@ impl Exchange {
                     request.headers_mut().insert(AUTHORIZATION, header);
                 }
                 let (job, step) = self.send(cx, &target, request, self.ask.plan.clone());
-                self.state = State::Sent { job, with };
+                let until = (!self.ask.is_bulk).then(|| cx.now + timeouts(cx).whole);
+                self.state = State::Sent { job, with, until };
                 step
             }
             Ok(Next::Fetch(fetch)) => self.fetch(cx, fetch),
@@ -197,7 +199,7 @@ impl Exchange {
         let timeouts = timeouts(cx);
         cx.session.tokens.lease(&fetch.key, job, cx.now + timeouts.connect + timeouts.head);
         self.authorisation.let_go();
-        self.state = State::Fetching { job, fetch };
+        self.state = State::Fetching { job, fetch, until: cx.now + timeouts.whole };
         step
     }
 
@@ -365,6 +367,15 @@ impl Exchange {
         self.authorisation.restart();
     }
 
+    /// A small request is still under way that should be over by now. A reply that drips in has no other end (A31).
+    fn give_up(&mut self, cx: &mut Context<'_>, job: JobId) -> Step<Answer> {
+        let limit = timeouts(cx).whole;
+        let why = Failure::new(FailureKind::Timeout(Phase::Whole), format_args!("it was not there after {limit:?}"));
+        // As if a driver had said so; what the real one may still say comes too late.
+        let _ = self.handle(cx, Completion { id: job, outcome: Outcome::Failed { why, moved: None } });
+        Step::Abort(job)
+    }
+
     fn pause(&mut self, cx: &mut Context<'_>, asked: &Asked, why: &str, until: Option<Time>) -> State {
         self.tries += 1;
         let until = until.unwrap_or_else(|| cx.now + cx.backoff(self.tries));
@@ -407,8 +418,20 @@ impl Flow for Exchange {
                 }
             }
             State::Over => panic!("polled after it was done"),
+            State::Sent { job, with, until: Some(until) } if until <= cx.now => {
+                self.state = State::Sent { job, with, until: None };
+                self.give_up(cx, job)
+            }
+            State::Fetching { job, fetch, until } if until <= cx.now => {
+                self.state = State::Fetching { job, fetch, until };
+                self.give_up(cx, job)
+            }
             waiting => {
-                let until = if let State::Pause(until) = &waiting { Some(*until) } else { None };
+                let until = match &waiting {
+                    State::Pause(until) | State::Fetching { until, .. } => Some(*until),
+                    State::Sent { until, .. } => *until,
+                    _ => None,
+                };
                 self.state = waiting;
                 Step::Wait(until)
             }
@@ -425,7 +448,7 @@ impl Flow for Exchange {
         }
         self.tell(cx, &done.outcome);
         self.state = match std::mem::replace(&mut self.state, State::Over) {
-            State::Fetching { job, fetch } => self.fetched(cx, job, &fetch, done.outcome),
+            State::Fetching { job, fetch, .. } => self.fetched(cx, job, &fetch, done.outcome),
             State::Sent { with, .. } => match done.outcome {
                 Outcome::Replied { head, body, sent } => {
                     let head = *head;

@@ -4,7 +4,7 @@ use http::{Method, Uri};
 
 use crate::endpoint::Reply;
 use crate::error::Error;
-use crate::spec::{Origin, resolve};
+use crate::spec::{Origin, lead};
 
 /// The way of one request.
 #[derive(Debug)]
@@ -51,27 +51,14 @@ impl Route {
         self.behind.clear();
     }
 
-    /// Follows a redirect. No runtime does that: whether a request may go where a reply says is decided here.
+    /// Follows a redirect. No runtime does that: whether a request may go where a reply says is [`lead`]'s to say.
     pub(super) fn follow(&mut self, method: &Method, most: u32, reply: &Reply, location: &str) -> Result<(), Error> {
         if self.behind.len() >= most as usize {
             return Err(reply.broken("it redirects again and again"));
         }
-        let url = resolve(&self.url, location)
-            .map_err(|why| reply.broken(format!("its redirect can't be followed: {why}")))?;
+        let unused = |why| reply.broken(format!("its redirect can't be followed: {why}"));
+        let url = lead::redirect(&self.home, &self.url, method, reply.status, location).map_err(unused)?;
         let Some(to) = Origin::of(&url) else { return Err(reply.broken("its redirect can't be followed")) };
-        let from = &self.target;
-        if from.is_https() && !to.is_https() {
-            return Err(reply.broken(format!("it redirects from https to {to}, which would give up encryption")));
-        }
-        let reads = matches!(*method, Method::GET | Method::HEAD);
-        // Following a 301 with another method turns uploads into nonsense; a front end that only adds the `s` means no harm.
-        let only_adds_tls = from.host() == to.host() && to.is_https();
-        if !reads && !only_adds_tls && !matches!(reply.status.as_u16(), 307 | 308) {
-            return Err(reply.broken(format!("it redirects a {method} to {to}")));
-        }
-        if !reads && !only_adds_tls && to != *from {
-            return Err(reply.broken(format!("it redirects a {method} to another origin, {to}")));
-        }
         self.behind.push(std::mem::replace(&mut self.url, url));
         if self.behind.contains(&self.url) {
             return Err(reply.broken("its redirects lead in a circle"));

@@ -85,6 +85,8 @@ pub struct Upload {
     handed: bool,
     /// The most it ever held: only beyond it is there progress.
     best: u64,
+    /// What that was when troubles last counted as made up for.
+    mark: u64,
     /// Troubles in a row without progress.
     troubles: u32,
     restarts: u32,
@@ -205,6 +207,7 @@ impl Upload {
             acked: 0,
             handed: false,
             best: 0,
+            mark: 0,
             troubles: 0,
             restarts: 0,
             notes: VecDeque::new(),
@@ -276,12 +279,14 @@ impl Upload {
         }
     }
 
-    fn progress(&mut self, at: u64) {
+    fn progress(&mut self, cx: &Context<'_>, at: u64) {
         self.acked = at;
         if at > self.best {
             self.best = at;
             self.meter.raise(at);
-            self.troubles = 0;
+            if cx.session.config().timeouts.is_ahead(at - self.mark, self.size) {
+                (self.mark, self.troubles) = (at, 0);
+            }
             self.notes.push_back(Event::Sent { repository: self.repository.clone(), blob: self.id(), sent: at });
         }
     }

@@ -58,6 +58,8 @@ struct Asking {
     got: BytesMut,
     exchange: Exchange,
     odd: u32,
+    /// How often next to nothing came of what was asked for.
+    short: u32,
     /// It has not been started yet.
     new: bool,
 }
@@ -172,7 +174,7 @@ impl Source {
     fn ask(&mut self, cx: &Context<'_>, at: u64, length: u64) {
         let range = at..at.saturating_add(length).min(self.size);
         let exchange = self.exchange(cx, &range);
-        self.asking = Some(Asking { range, got: BytesMut::new(), exchange, odd: 0, new: true });
+        self.asking = Some(Asking { range, got: BytesMut::new(), exchange, odd: 0, short: 0, new: true });
     }
 
     fn exchange(&self, cx: &Context<'_>, range: &Range<u64>) -> Exchange {
@@ -206,6 +208,13 @@ impl Source {
                 let missing = asking.range.start + asking.got.len() as u64..asking.range.end;
                 if missing.is_empty() {
                     return self.keep(Piece { at: asking.range.start, bytes: asking.got.freeze() });
+                }
+                let config = cx.session.config();
+                if !config.timeouts.is_ahead(bytes.len() as u64, asking.range.end - asking.range.start) {
+                    asking.short += 1;
+                }
+                if asking.short > config.retries {
+                    return self.failure = Some(reply.broken("it hands out next to nothing of the blob at a time"));
                 }
                 self.asking = Some(Asking { exchange: self.exchange(cx, &missing), odd: 0, new: true, ..asking });
             }

@@ -229,17 +229,30 @@ impl Upload {
             Err(why) => return self.fail(cx, why),
         };
         let limits = cx.session.config().limits;
-        let took = cx.now.since(part.began);
-        self.learned(cx).chunk_went_through(&limits, part.length, took);
-        self.session = Some(url);
-        self.progress(match acked {
+        let at = match acked {
             AckedOffset::At(at) => at,
             AckedOffset::Unknown => part.at + part.length,
             AckedOffset::Forward(at) => {
                 return self
                     .fail(cx, reply.broken(format!("it claims to hold {at} bytes, of which it was sent fewer")));
             }
-        });
+        };
+        self.session = Some(url);
+        let mark = self.mark;
+        self.progress(cx, at);
+        if at == part.at + part.length {
+            let took = cx.now.since(part.began);
+            self.learned(cx).chunk_went_through(&limits, part.length, took);
+            return self.next(cx);
+        }
+        // What it didn't keep is sent again: in smaller chunks, and not for ever (A34).
+        self.learned(cx).cut(&limits, at.saturating_sub(part.at), part.length);
+        if self.mark == mark {
+            self.troubles += 1;
+        }
+        if self.troubles > cx.session.config().retries {
+            return self.fail(cx, reply.broken("it keeps next to nothing of what it is sent"));
+        }
         self.next(cx)
     }
 
@@ -267,7 +280,7 @@ impl Upload {
         match state {
             Ok(SessionState::At { at, url }) => {
                 self.session = Some(url);
-                self.progress(at);
+                self.progress(cx, at);
                 self.next(cx)
             }
             Ok(SessionState::Gone) => {
