@@ -15,7 +15,7 @@ const SECRET: &str = "hunter2";
 /// A registry's challenge, on the next line its token server's status, then the body of its answer.
 pub fn token(data: &[u8]) {
     // What the registry says itself is no secret of ours.
-    if data.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()) {
+    if data.windows(SECRET.len()).any(|window| window.eq_ignore_ascii_case(SECRET.as_bytes())) {
         return;
     }
     let (challenge, rest) = line(data);

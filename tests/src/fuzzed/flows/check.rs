@@ -71,6 +71,8 @@ fn entries(tar: &[u8]) -> Option<Vec<(String, &[u8])>> {
 pub(super) struct Trust {
     realms: BTreeMap<Origin, BTreeSet<Origin>>,
     tokens: BTreeMap<Vec<u8>, BTreeSet<Origin>>,
+    /// Tokens that registries have made, and that nobody may be shown.
+    secrets: BTreeSet<String>,
     /// Who has answered with something that may or may not hold a token.
     unreadable: BTreeSet<Origin>,
 }
@@ -95,6 +97,21 @@ impl Trust {
                 self.tokens.entry(token.as_bytes().to_vec()).or_default().insert(from.clone());
             }
         }
+    }
+
+    /// Looks at something that a user will see, or a log.
+    pub(super) fn told(&self, text: &str) {
+        told(text);
+        for token in &self.secrets {
+            assert!(!text.contains(token), "a token: {text}");
+        }
+    }
+
+    /// The token in an answer is a secret, even if the answer can't be read any more when it arrives.
+    pub(super) fn keep(&mut self, body: &[u8]) {
+        let document = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+        let token = document.get("token").and_then(|token| token.as_str());
+        self.secrets.extend(token.map(str::to_owned));
     }
 
     /// Looks at a request: what it shows has to be for where it goes (invariant 8).
@@ -133,8 +150,8 @@ impl Trust {
     }
 }
 
-/// Something that a user will see, or a log.
-pub(super) fn told(text: &str) {
+/// No password.
+fn told(text: &str) {
     assert!(!text.contains("password-of"), "a secret: {text}");
     for (_, user, password) in PASSWORDS {
         assert!(!text.contains(&basic(user, password)[6..]), "a secret: {text}");

@@ -19,7 +19,7 @@ use registry_proto::job::{
 use registry_proto::testing::registry::{Auth, Profile, Registry};
 use registry_proto::{Config, Credential, Digester, Flow, Session, Step, Time, TokenRequest, UploadPolicy};
 
-use super::check::{self, Trust};
+use super::check::Trust;
 use super::disk::{Files, OUT};
 use super::fixture::{Fixture, PASSWORDS};
 use super::script::Script;
@@ -217,19 +217,19 @@ impl<'a> World<'a> {
                 }
                 Step::Note(event) => {
                     self.events += 1;
-                    check::told(&format!("{event:?}"));
+                    self.trust.told(&format!("{event:?}"));
                 }
                 Step::Done(result) => {
                     assert!(self.under_way.is_empty(), "it is done, but {} jobs are under way", self.under_way.len());
                     match result {
-                        Ok(output) => check::told(&format!("{output:?}")),
+                        Ok(output) => self.trust.told(&format!("{output:?}")),
                         Err(why) => {
                             let text = why.to_string();
                             assert!(!text.is_empty() && crate::fuzzed::is_printable(&text), "{text:?}");
-                            check::told(&format!("{text} {why:?}"));
+                            self.trust.told(&format!("{text} {why:?}"));
                         }
                     }
-                    return check::told(&format!("{:?}", self.session));
+                    return self.trust.told(&format!("{:?}", self.session));
                 }
                 Step::Wait(until) => {
                     let before = self.now;
@@ -426,7 +426,11 @@ impl<'a> World<'a> {
             }
             _ => self.honest(&head, body),
         };
+        let whole = reply.body().clone();
         let reply = self.bent(reply);
+        if reply.status().is_success() {
+            self.trust.keep(&whole);
+        }
         self.trust.replied(&head.uri, reply.headers(), reply.body());
         let (cut, kept) = match how {
             How::CutOff(length) => (Some(length), true),
