@@ -132,6 +132,13 @@ pub enum Event {
         /// After which pause.
         after: Duration,
     },
+    /// A registry asked for a pause (`Retry-After`), and other requests to it wait as well. Told once for each pause.
+    Waiting {
+        /// Who asked: scheme, host and port.
+        origin: String,
+        /// For how long from now.
+        after: Duration,
+    },
     /// Something that the user should know but that stops nothing: an index reduced to the platforms at hand, a tag
     /// skipped, a registry's `Warning`.
     Notice(String),

@@ -27,7 +27,7 @@ const INPUT: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Agents {
     per_host: usize,
-    /// The most bytes of a reply's head.
+    /// How long the head of a reply may be, in bytes.
     head: usize,
     /// Authorities that are trusted beside those of the operating system, in DER.
     roots: Vec<Vec<u8>>,
@@ -37,8 +37,7 @@ pub(crate) struct Agents {
 
 impl Agents {
     pub(crate) fn new(config: &Config, roots: Vec<Vec<u8>>) -> Self {
-        let per_host = config.requests_per_registry.get();
-        let head = config.limits.head;
+        let (per_host, head) = (config.requests_per_registry.get(), config.limits.head);
         Self { per_host, head, roots, plain: agent(per_host, head, &[]), encrypted: OnceLock::new() }
     }
 

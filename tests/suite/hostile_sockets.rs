@@ -318,6 +318,24 @@ fn a26_a43_requests_with_one_framing(runtime: Runtime) {
     }
 }
 
+/// No HTTP stack unpacks what a peer has packed, asked for or not: the size that counts is that of what came.
+fn a46_nobody_unpacks(runtime: Runtime) {
+    let page = format!(r#"{{"name":"n","tags":["a"]{}}}"#, " ".repeat(30_000));
+    let packed = make::gzip_stored(page.as_bytes());
+    for coding in ["Content-Encoding: gzip", "Transfer-Encoding: gzip", "Content-Encoding: gzip, gzip"] {
+        let head = format!("HTTP/1.1 200 OK\r\n{coding}\r\nContent-Length: {}\r\n\r\n", packed.len());
+        let text = [head.as_bytes(), &packed].concat();
+        let server = Server::start(registry(), move |_| Answer::raw(&text).then(Then::Close));
+        let flow = ListTags::new(format!("{}/n", server.host()).parse().unwrap());
+        let ran = run(runtime, impatient(), flow);
+        assert!(ran.result.is_err(), "{coding}: it was unpacked");
+        for asked in server.log() {
+            assert_eq!(asked.header("accept-encoding"), "identity", "{asked:?}");
+            assert_eq!(asked.header("te"), "", "{asked:?}");
+        }
+    }
+}
+
 /// Where TLS was asked for nothing is ever said without it, whatever comes of it.
 fn a41_no_encryption_no_conversation(runtime: Runtime) {
     let server = Server::start(registry(), |_| Answer::registry());
@@ -362,6 +380,7 @@ on_all_runtimes!(
     a31_the_limit_of_heads_can_be_set,
     a43_replies_with_two_framings,
     a26_a43_requests_with_one_framing,
+    a46_nobody_unpacks,
     a41_no_encryption_no_conversation,
     a13_a_blob_larger_than_any_disk,
 );

@@ -798,6 +798,8 @@ fn an_upload_that_stops_has_a_limit(runtime: Runtime) {
 fn slow_is_not_stalled(runtime: Runtime) {
     let mut config = once();
     (config.timeouts.head, config.timeouts.idle) = (millis(500), millis(500));
+    // By default that would be: this is slower than a kilobyte a second.
+    config.timeouts.idle_bytes = 1;
     let server = serve(|_| {
         let head = format!("HTTP/1.1 200 OK\r\n{VERSION}\r\nContent-Length: 15\r\n\r\n");
         Answer::drip(head, "{ \"slow\": true }".get(..15).unwrap(), millis(80))

@@ -124,7 +124,7 @@ mod tests {
     use crate::endpoint::golden;
 
     #[test]
-    fn requests() {
+    fn a26_requests() {
         let (name, digest, limits) = ("a/b".parse().unwrap(), Digest::of(b""), Limits::default());
         let text = |kind: Option<&MediaType>| golden::text(&first(&golden::origin(), &name, &digest, kind, &limits));
         let rest =

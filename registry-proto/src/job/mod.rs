@@ -112,9 +112,10 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// Whether a transfer of `size` bytes that was cut has come so much further that it is worth going on with.
+    /// Whether a transfer of `size` bytes that was cut has come so much further that it is worth going on with. What is small
+    /// may come in small parts: there are registries that hand out no more than so much at a time.
     pub(crate) fn is_ahead(&self, gained: u64, size: u64) -> bool {
-        gained >= self.idle_bytes.min(size / 16).max(1)
+        gained >= self.idle_bytes.min(size / 256).max(1)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a user can set.
 
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use crate::archive;
@@ -8,6 +8,7 @@ use crate::credentials::Credentials;
 use crate::job::Timeouts;
 use crate::limits::Limits;
 use crate::secret::Credential;
+use crate::session::Rules;
 use crate::spec::Registry;
 
 /// How a client behaves. Start from the default and change what you need:
@@ -37,8 +38,12 @@ pub struct Config {
     /// How many blobs one operation transfers at a time.
     pub transfers: NonZeroUsize,
     /// How many requests to one registry are under way at a time, over all operations of a client. Requests for tokens
-    /// count, too: where the token server is (which may be the registry).
+    /// count, too: where the token server is (which may be the registry). There are fewer for a while when the registry says
+    /// that it is too much (429, 503) or grows silent. One in eight is kept from blobs.
     pub requests_per_registry: NonZeroUsize,
+    /// How many requests to one registry are sent in a second, at most, over all operations of a client. `None`: as many as it
+    /// takes.
+    pub requests_per_second: Option<NonZeroU32>,
     /// How often a request is tried again, and how often in a row a blob may run into trouble without getting ahead.
     pub retries: u32,
     /// The longest first pause before trying again; it doubles from one try to the next.
@@ -60,6 +65,10 @@ impl Config {
     pub fn log_in(&mut self, registry: &Registry, credential: Credential) {
         self.credentials.log_in(registry, credential);
     }
+
+    pub(crate) const fn rules(&self) -> Rules {
+        Rules { places: self.requests_per_registry.get(), per_second: self.requests_per_second }
+    }
 }
 
 impl Default for Config {
@@ -73,6 +82,7 @@ impl Default for Config {
             piece: NonZeroU64::new(3 << 20).expect("3 MiB is not 0"),
             transfers: NonZeroUsize::new(4).expect("4 is not 0"),
             requests_per_registry: NonZeroUsize::new(30).expect("30 is not 0"),
+            requests_per_second: None,
             retries: 6,
             backoff: Duration::from_millis(500),
             backoff_limit: Duration::from_secs(30),

@@ -13,7 +13,7 @@ pub use crate::limits::Limits;
 pub use config::{Config, Scheme, TokenRequest, UploadPolicy};
 pub use context::Context;
 pub(crate) use learned::Learned;
-pub(crate) use pace::NotYet;
+pub(crate) use pace::{Load, NotYet, Rules, Strain};
 pub(crate) use tokens::{Area, Permission, Scheme as AuthScheme, TokenKey, Wish};
 
 use crate::job::JobId;
@@ -82,10 +82,16 @@ impl Session {
     /// pace and the tokens they were fetching.
     pub fn abandon(&mut self, jobs: impl IntoIterator<Item = JobId>) {
         for job in jobs {
-            self.pace.release(job);
+            self.give_back(job, Strain::Unknown);
             self.tokens.abandon(job);
         }
         self.generation += 1;
+    }
+
+    /// A job gives its place back. Whether somebody may be waiting for it.
+    pub(crate) fn give_back(&mut self, job: JobId, strain: Strain) -> bool {
+        let rules = self.config.rules();
+        self.pace.release(job, strain, rules)
     }
 
     pub(crate) fn moved(&mut self) {

@@ -347,6 +347,50 @@ mod tests {
         }
     }
 
+    /// Whatever a URL could be made to mean by a name.
+    #[test]
+    fn a26_a27_names_that_would_be_more_than_names() {
+        for host in [
+            "user:pass@r.example",
+            "user@r.example",
+            "r.example\\@evil.example",
+            "r.example#evil.example",
+            "r.example?x=",
+            "r.example%2f",
+            "r.example\r\nHost: evil.example",
+            "http://r.example",
+            "r\u{e9}gistry.example",
+            "r.ex\u{430}mple",
+            "\u{ff52}.example",
+            "r.example\u{2024}com",
+        ] {
+            assert!(format!("{host}/n:v1").parse::<Reference>().is_err(), "{host}");
+            assert!(host.parse::<Registry>().is_err(), "{host}");
+        }
+        for rest in [
+            "n/../../catalog:v1",
+            "n/./x:v1",
+            "n//x:v1",
+            "/n:v1",
+            "n%2fx:v1",
+            "n?x=y:v1",
+            "n#x:v1",
+            "n x:v1",
+            "n\r\nX-Evil: 1:v1",
+            "n\0:v1",
+            "n:v1?x=y",
+            "n:v1#x",
+            "n:../v1",
+            "n:v1/../x",
+            "n:v1\r\n",
+            "n:",
+            "n@sha256:../../x",
+            "\u{1b}[31m:v1",
+        ] {
+            assert!(format!("r.example/{rest}").parse::<Reference>().is_err(), "{rest}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_parses_parses_again_and_is_safe_in_a_url(text in "[a-cA-C0-1./:@_-]{1,24}|\\PC{0,40}") {

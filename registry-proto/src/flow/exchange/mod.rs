@@ -30,7 +30,7 @@ use crate::error::{Asked, DeniedBecause, Error};
 use crate::event::Event;
 use crate::flow::{Context, Flow, Step};
 use crate::job::{Completion, Failure, FailureKind, Job, JobId, Outcome, Payload, Phase, Plan, Timeouts};
-use crate::session::NotYet;
+use crate::session::{Load, NotYet, Strain};
 use crate::spec::{ApiError, Origin, Registry, parse_warnings, retry_after};
 use crate::time::Time;
 
@@ -144,8 +144,9 @@ impl Exchange {
     fn go(&mut self, cx: &mut Context<'_>) -> Step<Answer> {
         self.started.get_or_insert(cx.now);
         let target = self.route.target().clone();
-        if let Err(until) = admitted(cx, &target) {
-            return Step::Wait(until);
+        let load = if self.ask.is_bulk { Load::Bulk } else { Load::Small };
+        if let Err(until) = admitted(cx, &target, load) {
+            return wait(cx, &target, until);
         }
         match self.authorisation(cx) {
             Ok(Next::Show(with, header)) => {
@@ -156,7 +157,7 @@ impl Exchange {
                 if let Some(header) = header {
                     request.headers_mut().insert(AUTHORIZATION, header);
                 }
-                let (job, step) = self.send(cx, &target, request, self.ask.plan.clone());
+                let (job, step) = self.send(cx, &target, load, request, self.ask.plan.clone());
                 let until = (!self.ask.is_bulk).then(|| cx.now + timeouts(cx).whole);
                 self.state = State::Sent { job, with, until };
                 step
@@ -188,14 +189,14 @@ impl Exchange {
         let server = Origin::of(&fetch.ask.url).expect("the realm was found to be a URL");
         // It has places of its own, or the registry's if that is where it is. Nobody holds one of them while waiting for
         // another, so that they can't wait for each other.
-        if let Err(until) = admitted(cx, &server) {
-            return Step::Wait(until);
+        if let Err(until) = admitted(cx, &server, Load::Small) {
+            return wait(cx, &server, until);
         }
         let mut request = http::Request::new(fetch.ask.payload.clone());
         *request.method_mut() = fetch.ask.method.clone();
         *request.uri_mut() = fetch.ask.url.clone();
         *request.headers_mut() = fetch.ask.headers.clone();
-        let (job, step) = self.send(cx, &server, request, fetch.ask.plan.clone());
+        let (job, step) = self.send(cx, &server, Load::Small, request, fetch.ask.plan.clone());
         let timeouts = timeouts(cx);
         cx.session.tokens.lease(&fetch.key, job, cx.now + timeouts.connect + timeouts.head);
         self.authorisation.let_go();
@@ -207,6 +208,7 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
         to: &Origin,
+        load: Load,
         mut request: http::Request<Payload>,
         plan: Plan,
     ) -> (JobId, Step<Answer>) {
@@ -215,7 +217,8 @@ impl Exchange {
         }
         let ticket = cx.ticket();
         let job = ticket.id();
-        cx.session.pace.occupy(to, job);
+        let rules = cx.session.config().rules();
+        cx.session.pace.occupy(to, job, cx.now, load, rules);
         self.asked_at = cx.now;
         (job, Step::Run(Job::Exchange(ticket, request, plan, timeouts(cx))))
     }
@@ -405,7 +408,7 @@ impl Flow for Exchange {
             State::Cancelling { running } => {
                 for holder in running.into_iter().chain(self.authorisation.let_go()) {
                     cx.session.tokens.abandon(holder);
-                    cx.session.pace.release(holder);
+                    cx.session.give_back(holder, Strain::Unknown);
                 }
                 // Whoever waited for the place or the token can have it.
                 cx.session.moved();
@@ -443,7 +446,7 @@ impl Flow for Exchange {
             State::Fetching { job, .. } | State::Sent { job, .. } if *job == done.id => {}
             _ => return Err(done),
         }
-        if cx.session.pace.release(done.id) {
+        if cx.session.give_back(done.id, strain(&done.outcome)) {
             cx.session.moved();
         }
         self.tell(cx, &done.outcome);
@@ -475,12 +478,33 @@ impl Flow for Exchange {
 }
 
 /// Whether a request may go there now; if not, when to look again.
-fn admitted(cx: &mut Context<'_>, to: &Origin) -> Result<(), Option<Time>> {
-    let places = cx.session.config().requests_per_registry.get();
-    cx.session.pace.admit(to, cx.now, places).map_err(|not_yet| match not_yet {
+fn admitted(cx: &mut Context<'_>, to: &Origin, load: Load) -> Result<(), Option<Time>> {
+    let rules = cx.session.config().rules();
+    cx.session.pace.admit(to, cx.now, load, rules).map_err(|not_yet| match not_yet {
         NotYet::Until(time) => Some(time),
         NotYet::Full => None,
     })
+}
+
+/// Until then, with a word about it if it is a pause that nobody has been told of.
+fn wait(cx: &mut Context<'_>, to: &Origin, until: Option<Time>) -> Step<Answer> {
+    match cx.session.pace.tell(to, cx.now) {
+        Some(after) => Step::Note(Event::Waiting { origin: to.to_string(), after }),
+        None => Step::Wait(until),
+    }
+}
+
+/// Whether it was too much for whoever was asked.
+fn strain(outcome: &Outcome) -> Strain {
+    match outcome {
+        Outcome::Replied { head, .. } => match head.status.as_u16() {
+            429 | 503 => Strain::TooMuch,
+            500.. => Strain::Unknown,
+            _ => Strain::None,
+        },
+        Outcome::Failed { why, .. } if matches!(why.kind(), FailureKind::Timeout(_)) => Strain::TooMuch,
+        _ => Strain::Unknown,
+    }
 }
 
 /// Nothing goes to whoever said so before the time it named.

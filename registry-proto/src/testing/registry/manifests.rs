@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, LOCATION};
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use serde_json::Value;
 
 use super::Registry;
@@ -23,7 +23,13 @@ impl Registry {
         body: Bytes,
     ) -> Outcome {
         match *call.method {
-            Method::GET | Method::HEAD => self.get_manifest(call, name, reference),
+            Method::GET => self.get_manifest(call, name, reference),
+            Method::HEAD => {
+                self.get_manifest(call, name, reference).map_err(|refusal| match self.profile.absent_head {
+                    StatusCode::NOT_FOUND => refusal,
+                    status => refusal.status(status),
+                })
+            }
             Method::PUT => self.put_manifest(call, name, reference, body),
             Method::DELETE => self.delete_manifest(name, reference),
             _ => Err(Refusal::no_such_method()),
@@ -63,7 +69,7 @@ impl Registry {
             _ => (manifest.media_type().clone(), manifest.bytes().clone()),
         };
         let reply = with_body(StatusCode::OK, bytes).with(CONTENT_TYPE, media_type.as_str());
-        Ok(reply.with(CONTENT_DIGEST, digest.as_str()).with(ETAG, &format!("\"{digest}\"")))
+        Ok(self.with_digest(reply, digest).with(ETAG, &format!("\"{digest}\"")))
     }
 
     fn put_manifest(
@@ -124,7 +130,7 @@ impl Registry {
         *self.ledger.manifests.entry((name.to_string(), reference.to_string())).or_default() += 1;
 
         let location = format!("{}/v2/{name}/manifests/{digest}", self.host(call));
-        let mut reply = empty(StatusCode::CREATED).with(LOCATION, &location).with(CONTENT_DIGEST, digest.as_str());
+        let mut reply = self.with_digest(empty(StatusCode::CREATED).with(LOCATION, &location), &digest);
         let told = self.profile.referrers == Referrers::Listed && self.profile.tells_subject;
         if let Some(subject) = subject.filter(|_| told) {
             reply = reply.with(HeaderName::from_static("oci-subject"), subject.as_str());
@@ -133,6 +139,10 @@ impl Registry {
             reply = reply.with(HeaderName::from_static("oci-tag"), tag.as_str());
         }
         Ok(reply)
+    }
+
+    fn with_digest(&self, reply: Response<Bytes>, digest: &Digest) -> Response<Bytes> {
+        if self.profile.tells_digest { reply.with(CONTENT_DIGEST, digest.as_str()) } else { reply }
     }
 
     /// Whether what is there is what the client says that it replaces.

@@ -32,6 +32,7 @@ mod route;
 mod session;
 mod store;
 mod uploads;
+mod vendors;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -186,6 +186,12 @@ pub struct Profile {
     pub status_get: Support,
     /// Whether chunks are taken.
     pub patch: Support,
+    /// What a chunk that was taken is answered with: 202, or 201 (ECR).
+    pub chunk_status: StatusCode,
+    /// Whether a `PUT` without a body may end an upload in chunks. If not, it gets 500 (ECR).
+    pub empty_end: bool,
+    /// Whether an upload can be given up.
+    pub cancel: Support,
     /// Whether `POST …?digest=` takes the whole blob. If not, its body is ignored and a session is opened.
     pub single_post: bool,
     /// What comes of asking to mount.
@@ -240,6 +246,10 @@ pub struct Profile {
     pub range_max: Option<u64>,
     /// Manifests of these types get 415.
     pub refused_media_types: Vec<MediaType>,
+    /// Whether `Docker-Content-Digest` is told.
+    pub tells_digest: bool,
+    /// What `HEAD` of a manifest gets that is not there.
+    pub absent_head: StatusCode,
     /// Larger manifests are refused.
     pub max_manifest: usize,
     /// Whether `If-Match` and `If-None-Match` are looked at when a manifest is put: 412 if the tag leads elsewhere.
@@ -279,6 +289,9 @@ impl Profile {
             chunk_max_status: StatusCode::RANGE_NOT_SATISFIABLE,
             status_get: Support::Yes,
             patch: Support::Yes,
+            chunk_status: StatusCode::ACCEPTED,
+            empty_end: true,
+            cancel: Support::Yes,
             single_post: false,
             mount: Mount::Works,
             location: LocationStyle::Absolute,
@@ -304,6 +317,8 @@ impl Profile {
             serves_ranges: true,
             range_max: None,
             refused_media_types: Vec::new(),
+            tells_digest: true,
+            absent_head: StatusCode::NOT_FOUND,
             max_manifest: 4 << 20,
             conditional_put: false,
             creates_repositories: true,

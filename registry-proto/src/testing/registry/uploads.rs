@@ -59,15 +59,21 @@ impl Registry {
                 self.must_be_whole(call, &body)?;
                 self.append(id, body);
                 let session = self.uploads.get(id).ok_or(Code::UPLOAD_UNKNOWN)?;
-                Ok(self.session_reply(StatusCode::ACCEPTED, call, id, session))
+                Ok(self.session_reply(self.profile.chunk_status, call, id, session))
             }
             Method::PUT => {
                 let digest = self.admit_end(call, name, id)?;
                 self.must_be_whole(call, &body)?;
+                if body.is_empty() && !self.profile.empty_end && self.uploads.get(id).is_some_and(|s| s.size() > 0) {
+                    return Err(Refusal::from(Code::UNKNOWN).status(StatusCode::INTERNAL_SERVER_ERROR));
+                }
                 self.append(id, body);
                 self.commit(call, id, digest)
             }
             Method::DELETE => {
+                if let Support::No(status) = self.profile.cancel {
+                    return Err(Refusal::from(Code::UNSUPPORTED).status(status));
+                }
                 self.find(call, name, id)?;
                 self.uploads.remove(id);
                 self.ledger.closed(id, Ending::Cancelled);

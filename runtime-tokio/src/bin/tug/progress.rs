@@ -219,6 +219,9 @@ impl Screen {
             Event::Retrying { request, why, after } => {
                 self.say(format_args!("{request}: {why}; once more in {:.1} s", after.as_secs_f64()));
             }
+            Event::Waiting { origin, after } => {
+                self.say(format_args!("{origin} asks for a pause of {:.1} s", after.as_secs_f64()));
+            }
             Event::Notice(what) => self.say(format_args!("note: {what}")),
             Event::Asked { request, reply, took } if self.voice.verbose => {
                 let took = took.as_millis();
