@@ -6,6 +6,7 @@ pub mod authority;
 pub mod bench;
 pub mod copies;
 pub mod docker_registry;
+pub mod fuzzed;
 pub mod hostile;
 pub mod images;
 pub mod keeping;

@@ -143,7 +143,7 @@ pub fn parse_error_body(body: &[u8]) -> Vec<ApiError> {
 
 fn one(error: &Value) -> Option<ApiError> {
     let code = match error.get("code") {
-        Some(Value::String(code)) => Some(ErrorCode::new(code)),
+        Some(Value::String(code)) => Some(ErrorCode::new(code)).filter(|code| !code.as_str().is_empty()),
         Some(Value::Number(code)) => Some(ErrorCode::new(&code.to_string())),
         _ => None,
     };
@@ -220,6 +220,7 @@ mod tests {
             ("<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>", "AccessDenied"),
             ("", ""),
             ("[1]", ""),
+            (r#"{"errors":[{"code":""},{"code":" ","message":""}]}"#, ""),
         ] {
             assert_eq!(said(body), expected, "{body}");
         }

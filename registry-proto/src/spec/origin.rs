@@ -27,12 +27,15 @@ impl Origin {
         if authority.as_str().contains('@') || authority.host().is_empty() {
             return None;
         }
-        // A port that is written but is no port must not turn into the default one.
-        let port = match authority.port() {
-            Some(port) => port.as_str().parse().ok()?,
-            None => default_port(https),
+        let host = authority.host();
+        // A port that is written but is no port must not turn into the default one, as it does in `Authority::port`.
+        let port = match authority.as_str().strip_prefix(host)?.strip_prefix(':') {
+            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => port.parse().ok()?,
+            Some(_) => return None,
+            None if authority.as_str().len() == host.len() => default_port(https),
+            None => return None,
         };
-        Some(Self { https, host: authority.host().to_ascii_lowercase(), port })
+        Some(Self { https, host: host.to_ascii_lowercase(), port })
     }
 
     /// The origin of `host[:port]` with a scheme. `None` when that is not an authority.
@@ -178,6 +181,11 @@ mod tests {
         assert_ne!(origin("https://a.example/x"), origin("http://a.example/x"));
         assert_ne!(origin("https://a.example/x"), origin("https://a.example:8443/x"));
         assert_eq!(origin("https://u@a.example/"), None);
+        for no_port in
+            ["https://a.example:99999/", "https://a.example:65536/", "https://a.example:+443/", "https://a.example:/"]
+        {
+            assert_eq!(origin(no_port), None, "{no_port}");
+        }
         assert_eq!(Origin::new(false, "[::1]:5000").unwrap().at("/v2/").unwrap().to_string(), "http://[::1]:5000/v2/");
     }
 

@@ -133,7 +133,11 @@ impl FromStr for Platform {
             return Err(PlatformError);
         }
         let platform = Self { os: os.to_owned(), architecture: architecture.to_owned(), variant, ..Self::default() };
-        Ok(platform.normalized())
+        let platform = platform.normalized();
+        // What is shown of one in part would be another one when it is read again.
+        let parts = [Some(&platform.os), Some(&platform.architecture), platform.variant.as_ref()];
+        let fits = parts.into_iter().flatten().all(|part| part.len() <= LONGEST);
+        if fits { Ok(platform) } else { Err(PlatformError) }
     }
 }
 
@@ -181,7 +185,17 @@ mod tests {
     #[test]
     fn text() {
         assert_eq!("linux/armhf".parse::<Platform>().unwrap().to_string(), "linux/arm/v7");
-        for bad in ["", "linux", "linux/", "a/b/c/d", "l nux/amd64"] {
+        let (longest, longer) = ("x".repeat(LONGEST), "x".repeat(LONGEST + 1));
+        assert_eq!(format!("linux/{longest}").parse::<Platform>().unwrap().to_string(), format!("linux/{longest}"));
+        for bad in [
+            "",
+            "linux",
+            "linux/",
+            "a/b/c/d",
+            "l nux/amd64",
+            &format!("linux/{longer}"),
+            &format!("linux/arm/{longest}"),
+        ] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
         }
     }

@@ -110,14 +110,16 @@ impl Reference {
         if self.tag.is_none() && self.digest.is_none() { self.with_tag(Tag::latest()) } else { self }
     }
 
-    /// As people write it: without `docker.io/` and `library/`.
+    /// As people write it: without `docker.io/` and `library/`, unless that would mean something else. Docker Hub's
+    /// `quay.io/app` is not Quay's.
     pub fn familiar(&self) -> String {
-        let repository = if self.repository.registry() == &Registry::docker_hub() {
-            self.repository.familiar_path().to_owned()
-        } else {
-            self.repository.to_string()
-        };
-        self.rest(repository)
+        if self.repository.registry() == &Registry::docker_hub() {
+            let short = self.rest(self.repository.familiar_path().to_owned());
+            if short.parse().as_ref() == Ok(self) {
+                return short;
+            }
+        }
+        self.to_string()
     }
 
     fn rest(&self, mut text: String) -> String {
@@ -325,6 +327,23 @@ mod tests {
         ];
         for text in long.iter().map(String::as_str).chain(short) {
             assert!(parts(text).is_err(), "{text:?}: {:?}", parts(text));
+        }
+    }
+
+    #[test]
+    fn short_names_mean_the_same() {
+        let hex = "a".repeat(64);
+        for (text, expected) in [
+            ("docker.io/library/app:v1", "app:v1"),
+            ("docker.io/team/app", "team/app"),
+            ("docker.io/quay.io/app:v1", "docker.io/quay.io/app:v1"),
+            ("docker.io/localhost/app", "docker.io/localhost/app"),
+            (&format!("docker.io/{hex}"), &format!("docker.io/library/{hex}")),
+            ("quay.io/app", "quay.io/app"),
+        ] {
+            let reference: Reference = text.parse().unwrap();
+            assert_eq!(reference.familiar(), expected);
+            assert_eq!(expected.parse(), Ok(reference));
         }
     }
 
