@@ -542,7 +542,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn open(&self, range: &FileRange) -> Result<std::io::Cursor<Bytes>, Failure> {
+    fn open(&self, range: &FileRange) -> Result<io::Cursor<Bytes>, Failure> {
         match self.files.open(range.path())? {
             registry_proto::archive::Opened::File { file, .. } => Ok(file),
             registry_proto::archive::Opened::Folder => Err(Failure::new(FailureKind::Source, "it is a folder")),
