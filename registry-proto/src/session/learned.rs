@@ -23,13 +23,22 @@ pub(crate) struct Learned {
     too_large: Option<u64>,
     cuts: u32,
     chunks_refused: bool,
+    /// Uploads in chunks have to end with bytes.
+    wants_bytes_at_end: bool,
     /// A blob that is there could not be asked for with `HEAD`.
     heads_lead_nowhere: bool,
 }
 
 impl Learned {
     const fn new() -> Self {
-        Self { chunk: FIRST_CHUNK, too_large: None, cuts: 0, chunks_refused: false, heads_lead_nowhere: false }
+        Self {
+            chunk: FIRST_CHUNK,
+            too_large: None,
+            cuts: 0,
+            chunks_refused: false,
+            wants_bytes_at_end: false,
+            heads_lead_nowhere: false,
+        }
     }
 
     /// Whether a body of this size is worth sending in one request.
@@ -44,6 +53,15 @@ impl Learned {
 
     pub(crate) const fn refused_chunks(&mut self) {
         self.chunks_refused = true;
+    }
+
+    /// Whether the `PUT` that ends an upload in chunks has to carry the last of them (ECR answers 500 to an empty one).
+    pub(crate) const fn wants_bytes_at_end(&self) -> bool {
+        self.wants_bytes_at_end
+    }
+
+    pub(crate) const fn failed_at_an_empty_end(&mut self) {
+        self.wants_bytes_at_end = true;
     }
 
     /// Whether `HEAD` of a blob leads to storage that doesn't take it.

@@ -67,6 +67,11 @@ impl Upload {
                         _ => unreachable!("the state was just matched"),
                     }
                 }
+                State::Discarding(exchange) => {
+                    // Whatever comes of it: registries forget sessions that nobody comes back to.
+                    let _ = ready!(exchange.poll(cx));
+                    self.open(cx, false)
+                }
                 // Something is still to be aborted.
                 State::Settled(_) if self.source.as_ref().is_some_and(|source| source.is_restless()) => {
                     return Step::Wait(None);
@@ -120,6 +125,7 @@ impl Flow for Upload {
             State::Opening { post: exchange, .. }
             | State::Sending { exchange, .. }
             | State::Probing(exchange)
+            | State::Discarding(exchange)
             | State::GivingUp(exchange, _) => exchange.handle(cx, done),
             State::CatchingUp(job) if *job == done.id => {
                 self.state = self.hashed(cx, done.outcome);
@@ -132,7 +138,10 @@ impl Flow for Upload {
     fn cancel(&mut self) {
         match &mut self.state {
             State::Checking(look) | State::Confirming(look, _) => look.cancel(),
-            State::Opening { post: exchange, .. } | State::Sending { exchange, .. } | State::Probing(exchange) => {
+            State::Opening { post: exchange, .. }
+            | State::Sending { exchange, .. }
+            | State::Probing(exchange)
+            | State::Discarding(exchange) => {
                 exchange.cancel();
             }
             State::CatchingUp(job) => self.state = State::StoppingHash(*job),

@@ -19,6 +19,7 @@
 //!                          └───── absent ── Confirming ◀──────┘ ───┘
 //!
 //!   an error with a session open: ─▶ GivingUp(DELETE) ─▶ Settled
+//!   a session that can't be used in the way that it was begun: ─▶ Discarding(DELETE) ─▶ Opening
 //! ```
 //!
 //! Where the bytes come from makes little difference: a file is described to the driver, and what another registry has is
@@ -141,6 +142,8 @@ enum State {
     Confirming(Box<HasBlob>, Then),
     StoppingHash(JobId),
     Stopped,
+    /// The session is whole, but of no use; the next one comes after it.
+    Discarding(Exchange),
     GivingUp(Exchange, Box<Error>),
     Settled(Box<Result<Uploaded, Error>>),
     Over,

@@ -105,7 +105,10 @@ impl Upload {
         if left > 0 {
             let mut part = match self.chunk_size(cx, policy, left) {
                 None => Part { at: self.acked, length: left, closes: true, began: cx.now },
-                Some(chunk) => Part { at: self.acked, length: chunk.min(left), closes: false, began: cx.now },
+                Some(chunk) => {
+                    let closes = chunk >= left && self.learned(cx).wants_bytes_at_end();
+                    Part { at: self.acked, length: chunk.min(left), closes, began: cx.now }
+                }
             };
             if self.source.is_some() {
                 part = match self.fetched(cx, part) {
@@ -172,7 +175,7 @@ impl Upload {
                 let learned = self.learned(cx);
                 if learned.takes_whole(self.size) {
                     learned.refused_chunks();
-                    self.restart(cx, &reply)
+                    self.begin_again(cx, &reply)
                 } else {
                     self.fail(cx, reply.refusal(Some("this registry takes neither bodies of this size nor chunks")))
                 }
@@ -191,6 +194,16 @@ impl Upload {
             416 => {
                 self.learned(cx).refused_size(&limits, part.length);
                 self.trouble(cx, &reply.asked, "it wants other bytes first", Then::Probe, Pause::None)
+            }
+            // Twice the same is no accident: there are registries that can't end an upload in chunks without bytes (ECR).
+            500 if part.closes
+                && part.length == 0
+                && self.troubles > 0
+                && self.size > 0
+                && self.restarts < RESTARTS =>
+            {
+                self.learned(cx).failed_at_an_empty_end();
+                self.begin_again(cx, &reply)
             }
             _ if is_worth_another_try(reply.status) => {
                 let why = reply.status.to_string();
@@ -308,6 +321,17 @@ impl Upload {
         self.restarts += 1;
         self.session = None;
         self.open(cx, false)
+    }
+
+    /// This registry wants to be sent blobs in another way: the session that was begun is given back.
+    fn begin_again(&mut self, cx: &Context<'_>, reply: &Reply) -> State {
+        let Some(session) = self.session.clone() else { return self.restart(cx, reply) };
+        match self.restart(cx, reply) {
+            State::Opening { .. } => {
+                State::Discarding(self.ask(upload::cancel(&session, self.name(), &cx.session.config().limits)))
+            }
+            failed => failed,
+        }
     }
 
     /// The registry has gone back in this session to where we can't follow: the same, without a reply that says "no".
