@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn c58_c69_c76_what_came_of_a_post() {
+    fn c58_c69_c76_a33_what_came_of_a_post() {
         let limits = Limits::default();
         let at = [("location", "/v2/n/blobs/uploads/u"), ("oci-chunk-min-length", "5242880")];
         let Started::Session { chunk_min, .. } = started(&golden::reply(202, &at, ""), true, &limits).unwrap() else {
