@@ -428,9 +428,7 @@ impl<'a> World<'a> {
         };
         let whole = reply.body().clone();
         let reply = self.bent(reply);
-        if reply.status().is_success() {
-            self.trust.keep(&whole);
-        }
+        self.trust.keep(&whole, reply.status());
         self.trust.replied(&head.uri, reply.headers(), reply.body());
         let (cut, kept) = match how {
             How::CutOff(length) => (Some(length), true),
@@ -542,7 +540,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn open(&self, range: &FileRange) -> Result<std::io::Cursor<Bytes>, Failure> {
+    fn open(&self, range: &FileRange) -> Result<io::Cursor<Bytes>, Failure> {
         match self.files.open(range.path())? {
             registry_proto::archive::Opened::File { file, .. } => Ok(file),
             registry_proto::archive::Opened::Folder => Err(Failure::new(FailureKind::Source, "it is a folder")),
