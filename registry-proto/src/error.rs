@@ -229,7 +229,9 @@ fn said(f: &mut fmt::Formatter<'_>, errors: &[ApiError]) -> fmt::Result {
 const fn transport_advice(last: &Failure) -> &'static str {
     match last.kind() {
         FailureKind::Connect => "; is the registry's address right, and is it running?",
-        FailureKind::Tls => "; does the registry speak TLS, and is its authority known here?",
+        FailureKind::Tls => {
+            "; does the registry speak TLS, is its authority known here, and does it want a client certificate?"
+        }
         _ => "",
     }
 }

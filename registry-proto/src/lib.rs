@@ -39,5 +39,5 @@ pub use error::{Asked, Denied, DeniedBecause, Error, Refusal};
 pub use event::{BlobId, Event, Piece};
 pub use flow::{Context, Flow, Step};
 pub use secret::{Credential, Secret};
-pub use session::{Config, Scheme, Session, TokenRequest, UploadPolicy};
+pub use session::{ClientIdentity, Config, Scheme, Session, TlsConfig, TokenRequest, UploadPolicy};
 pub use time::Time;

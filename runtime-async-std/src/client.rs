@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_rustls::pki_types::CertificateDer;
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
     Authenticate, Authenticated, Copied, Copy, CopyOptions, DeleteManifest, DeleteRepository, Deleted, Destination,
@@ -30,7 +29,7 @@ pub struct Client {
 #[derive(Debug, Default)]
 pub struct ClientBuilder {
     config: Config,
-    roots: Vec<CertificateDer<'static>>,
+    roots: Vec<Vec<u8>>,
     seed: Option<u64>,
 }
 
@@ -42,10 +41,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Trusts one more certificate authority, given in DER, beside those that the operating system trusts.
+    /// Trusts one more certificate authority, given in DER, beside those of [`Config::tls`] and of the operating system.
     #[must_use]
     pub fn root_certificate(mut self, der: Vec<u8>) -> Self {
-        self.roots.push(der.into());
+        self.roots.push(der);
         self
     }
 
@@ -59,9 +58,10 @@ impl ClientBuilder {
     /// The client.
     ///
     /// # Errors
-    /// [`Error::Misuse`] when an added certificate is none.
-    pub fn build(self) -> Result<Client, Error> {
-        let tls = Tls::new(self.roots)?;
+    /// [`Error::Misuse`] when a certificate or key of [`Config::tls`] is none, or they don't belong together.
+    pub fn build(mut self) -> Result<Client, Error> {
+        self.config.tls.authorities.append(&mut self.roots);
+        let tls = Tls::new(&self.config.tls)?;
         let transport = Transport::new(
             tls,
             self.config.requests_per_registry.get(),

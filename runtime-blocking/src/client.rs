@@ -40,7 +40,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Trusts one more certificate authority, given in DER, beside those that the operating system trusts.
+    /// Trusts one more certificate authority, given in DER, beside those of [`Config::tls`] and of the operating system.
     #[must_use]
     pub fn root_certificate(mut self, der: Vec<u8>) -> Self {
         self.roots.push(der);
@@ -57,9 +57,10 @@ impl ClientBuilder {
     /// The client.
     ///
     /// # Errors
-    /// [`Error::Misuse`] when an added certificate is none.
-    pub fn build(self) -> Result<Client, Error> {
-        let agents = Agents::new(&self.config, self.roots);
+    /// [`Error::Misuse`] when a certificate or key of [`Config::tls`] is none, or they don't belong together.
+    pub fn build(mut self) -> Result<Client, Error> {
+        self.config.tls.authorities.append(&mut self.roots);
+        let agents = Agents::new(&self.config)?;
         let seed = self.seed.unwrap_or_else(random_seed);
         Ok(Client { driver: Driver::new(self.config, seed, agents) })
     }

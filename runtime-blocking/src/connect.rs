@@ -2,18 +2,19 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::Uri;
 use http::uri::Scheme;
-use registry_proto::Config;
 use registry_proto::job::{Failure, FailureKind, Phase};
+use registry_proto::{Config, Error};
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::DefaultResolver;
 
 use crate::socket::connector;
+use crate::tls::{Tls, unused};
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
@@ -27,18 +28,18 @@ const INPUT: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Agents {
     per_host: usize,
-    /// How long the head of a reply may be, in bytes.
+    tls: Tls,
+    /// The most bytes of a reply's head.
     head: usize,
-    /// Authorities that are trusted beside those of the operating system, in DER.
-    roots: Vec<Vec<u8>>,
     plain: Agent,
     encrypted: OnceLock<Agent>,
 }
 
 impl Agents {
-    pub(crate) fn new(config: &Config, roots: Vec<Vec<u8>>) -> Self {
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let (per_host, head) = (config.requests_per_registry.get(), config.limits.head);
-        Self { per_host, head, roots, plain: agent(per_host, head, &[]), encrypted: OnceLock::new() }
+        let tls = Tls::new(&config.tls)?;
+        Ok(Self { per_host, head, tls, plain: agent(per_host, head, unused()), encrypted: OnceLock::new() })
     }
 
     /// The one for a URL.
@@ -46,23 +47,13 @@ impl Agents {
         if uri.scheme() == Some(&Scheme::HTTP) {
             return &self.plain;
         }
-        self.encrypted.get_or_init(|| {
-            let native = rustls_native_certs::load_native_certs().certs;
-            let trusted = native.iter().map(|der| der.as_ref()).chain(self.roots.iter().map(Vec::as_slice));
-            let trusted: Vec<_> = trusted.map(|der| Certificate::from_der(der).to_owned()).collect();
-            agent(self.per_host, self.head, &trusted)
-        })
+        self.encrypted.get_or_init(|| agent(self.per_host, self.head, self.tls.config()))
     }
 }
 
 /// An agent that does what it is told and nothing else: no redirects, no decompression, no cookies, no proxies of its own
 /// finding, statuses as replies.
-fn agent(per_host: usize, head: usize, trusted: &[Certificate<'static>]) -> Agent {
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(trusted))
-        // Named outright: where another crate compiles in a second provider, the implicit choice panics.
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
+fn agent(per_host: usize, head: usize, tls: TlsConfig) -> Agent {
     let settings = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)

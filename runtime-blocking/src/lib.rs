@@ -9,6 +9,7 @@ mod disk;
 mod drive;
 mod perform;
 mod socket;
+mod tls;
 
 pub use client::{Client, ClientBuilder};
 pub use registry_proto as proto;

@@ -12,7 +12,6 @@ use registry_proto::flow::{
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping};
-use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use crate::connect::Http;
@@ -32,7 +31,7 @@ pub struct Client {
 #[derive(Debug, Default)]
 pub struct ClientBuilder {
     config: Config,
-    roots: Vec<CertificateDer<'static>>,
+    roots: Vec<Vec<u8>>,
     seed: Option<u64>,
 }
 
@@ -44,10 +43,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Trusts one more certificate authority, given in DER, beside those that the operating system trusts.
+    /// Trusts one more certificate authority, given in DER, beside those of [`Config::tls`] and of the operating system.
     #[must_use]
     pub fn root_certificate(mut self, der: Vec<u8>) -> Self {
-        self.roots.push(der.into());
+        self.roots.push(der);
         self
     }
 
@@ -61,9 +60,10 @@ impl ClientBuilder {
     /// The client.
     ///
     /// # Errors
-    /// [`Error::Misuse`] when an added certificate is none.
-    pub fn build(self) -> Result<Client, Error> {
-        let tls = Tls::new(self.roots)?;
+    /// [`Error::Misuse`] when a certificate or key of [`Config::tls`] is none, or they don't belong together.
+    pub fn build(mut self) -> Result<Client, Error> {
+        self.config.tls.authorities.append(&mut self.roots);
+        let tls = Tls::new(&self.config.tls)?;
         let http =
             Http::new(tls, self.config.requests_per_registry.get(), self.config.timeouts.connect, &self.config.limits);
         let seed = self.seed.unwrap_or_else(random_seed);

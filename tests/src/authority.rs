@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
-use rustls::ServerConfig;
+use registry_proto::ClientIdentity;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
 /// The authority.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -82,6 +84,34 @@ impl Identity {
         std::fs::write(&certificate, self.certificate.pem()).unwrap();
         std::fs::write(&key, self.key.serialize_pem()).unwrap();
         (certificate, key)
+    }
+}
+
+impl Identity {
+    /// For clients, to whom a certificate is the same.
+    pub fn of_a_client(&self) -> ClientIdentity {
+        ClientIdentity::new(vec![self.certificate.der().to_vec()], self.key.serialize_der())
+    }
+
+    /// As [`server_config`](Self::server_config), for servers that speak to nobody whom this authority doesn't know.
+    ///
+    /// # Panics
+    /// When certificate and key don't fit each other.
+    pub fn server_config_for_clients_of(&self, authority: &Authority) -> ServerConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.root().into()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+        ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(
+                vec![self.certificate.der().clone()],
+                PrivateKeyDer::try_from(self.key.serialize_der()).unwrap(),
+            )
+            .unwrap()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::authority::Identity;
+use crate::authority::{Authority, Identity};
 use crate::token_server::{ISSUER, SERVICE, TokenServer, USER};
 
 /// The bcrypt hash of the password, made with `perl -e 'print crypt("swordfish", "\$2y\$05\$tests…")'`.
@@ -78,6 +78,24 @@ impl DockerRegistry {
         fs::write(&file, format!("{USER}:{HASH}\n")).unwrap();
         let auth = format!("auth:\n  htpasswd: {{realm: \"here\", path: \"{}\"}}\n", file.display());
         Self::guarded(identity, folder, &auth)
+    }
+
+    /// As [`start`](Self::start), over TLS, and one that speaks to nobody whom this authority doesn't know.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn with_client_certificates(identity: &Identity, authority: &Authority) -> Self {
+        let folder = TempDir::new().unwrap();
+        let clients = folder.path().join("clients.pem");
+        fs::write(&clients, authority.root_pem()).unwrap();
+        let (certificate, key) = identity.files(folder.path());
+        let tls = format!(
+            ", tls: {{certificate: \"{}\", key: \"{}\", clientcas: [\"{}\"]}}",
+            certificate.display(),
+            key.display(),
+            clients.display()
+        );
+        Self::run(folder, "delete: {enabled: true}", &tls, "")
     }
 
     fn guarded(identity: &Identity, folder: TempDir, auth: &str) -> Self {

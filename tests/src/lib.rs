@@ -16,6 +16,7 @@ pub mod pulls;
 pub mod referrers;
 pub mod runtimes;
 pub mod scenario;
+pub mod secrets;
 pub mod seeds;
 pub mod series;
 pub mod server;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use registry_proto::{Config, Error, Event, Flow};
 
+use crate::secrets;
+
 /// One of the drivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
@@ -50,8 +52,13 @@ impl Runtime {
         root: Option<Vec<u8>>,
         config: Config,
         flow: F,
-        tell: impl FnMut(Event),
+        mut tell: impl FnMut(Event),
     ) -> Result<F::Output, Error> {
+        secrets::watch();
+        let tell = |event: Event| {
+            secrets::check(&format!("{event:?}"));
+            tell(event);
+        };
         macro_rules! client {
             ($runtime:ident) => {{
                 let mut builder = $runtime::Client::builder().config(config).seed(1);
@@ -61,7 +68,7 @@ impl Runtime {
                 builder.build()?
             }};
         }
-        match self {
+        let run = || match self {
             Self::Tokio => {
                 let runtime =
                     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -71,7 +78,10 @@ impl Runtime {
                 async_std::task::block_on(async { client!(registry_async_std).run_with(flow, tell).await })
             }
             Self::Blocking => client!(registry_blocking).run_with(flow, tell),
-        }
+        };
+        let result = run();
+        said_nothing(result.as_ref().err());
+        result
     }
 }
 
@@ -98,7 +108,8 @@ impl Runtime {
                 $runtime::Client::builder().config(config).seed(1).root_certificate(root).build()?
             };
         }
-        Ok(match self {
+        secrets::watch();
+        let results: Vec<Result<F::Output, Error>> = match self {
             Self::Tokio => {
                 let runtime =
                     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -144,8 +155,19 @@ impl Runtime {
                     .collect();
                 started.into_iter().map(|one| one.join().unwrap()).collect()
             }
-        })
+        };
+        results.iter().for_each(|result| said_nothing(result.as_ref().err()));
+        Ok(results)
     }
+}
+
+/// Neither an error nor any log has given a secret away.
+#[track_caller]
+fn said_nothing(error: Option<&Error>) {
+    if let Some(error) = error {
+        secrets::check(&format!("{error} {error:?}"));
+    }
+    secrets::none_was_logged();
 }
 
 impl fmt::Display for Runtime {

@@ -230,6 +230,18 @@ impl Server {
         Self::start_with(registry, script, Some(Arc::new(identity.server_config())))
     }
 
+    /// Starts one that speaks TLS like this.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub fn start_speaking(
+        tls: ServerConfig,
+        registry: Registry,
+        script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(registry, script, Some(Arc::new(tls)))
+    }
+
     fn start_with(
         registry: Registry,
         script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,

@@ -178,7 +178,10 @@ impl Office {
         });
         let signed = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
         let signature = raw_signature(&self.key.sign(signed.as_bytes()).unwrap());
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+        let signature = URL_SAFE_NO_PAD.encode(signature);
+        // Without it, a token is nothing.
+        crate::secrets::register(&signature);
+        format!("{signed}.{signature}")
     }
 }
 

@@ -8,7 +8,7 @@ use crate::credentials::Credentials;
 use crate::job::Timeouts;
 use crate::limits::Limits;
 use crate::secret::Credential;
-use crate::session::Rules;
+use crate::session::{Rules, TlsConfig};
 use crate::spec::Registry;
 
 /// How a client behaves. Start from the default and change what you need:
@@ -26,6 +26,8 @@ pub struct Config {
     pub user_agent: String,
     /// `http` or `https`.
     pub scheme: Scheme,
+    /// How `https` is spoken: who is trusted, and what is shown to who asks for a certificate.
+    pub tls: TlsConfig,
     /// What is shown to whom; see [`Config::log_in`].
     pub credentials: Credentials,
     /// How a password is exchanged for a token.
@@ -76,6 +78,7 @@ impl Default for Config {
         Self {
             user_agent: concat!("registry-proto/", env!("CARGO_PKG_VERSION")).to_owned(),
             scheme: Scheme::default(),
+            tls: TlsConfig::default(),
             credentials: Credentials::default(),
             token_request: TokenRequest::default(),
             upload: UploadPolicy::default(),

@@ -6,6 +6,7 @@ mod known;
 mod learned;
 mod pace;
 mod referrers;
+mod tls;
 mod tokens;
 mod warned;
 
@@ -14,6 +15,7 @@ pub use config::{Config, Scheme, TokenRequest, UploadPolicy};
 pub use context::Context;
 pub(crate) use learned::Learned;
 pub(crate) use pace::{Load, NotYet, Rules, Strain};
+pub use tls::{ClientIdentity, TlsConfig};
 pub(crate) use tokens::{Area, Permission, Scheme as AuthScheme, TokenKey, Wish};
 
 use crate::job::JobId;

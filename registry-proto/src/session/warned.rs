@@ -9,7 +9,7 @@ const MOST: usize = 50;
 
 /// Warnings that the user has seen: each text once per registry, however many replies carry it (C92).
 #[derive(Debug, Default)]
-pub(crate) struct Warned(BTreeSet<(Origin, String)>);
+pub(crate) struct Warned(BTreeSet<(Origin, String)>, BTreeSet<Origin>);
 
 impl Warned {
     /// What to tell the user of a warning, if anything.
@@ -26,6 +26,18 @@ impl Warned {
         };
         self.0.insert(warning);
         Some(what)
+    }
+}
+
+impl Warned {
+    /// What to tell the user of an origin whose certificate nobody looks at: once for each.
+    pub(crate) fn unverified(&mut self, origin: &Origin) -> Option<String> {
+        if self.1.len() >= MOST || !self.1.insert(origin.clone()) {
+            return None;
+        }
+        Some(format!(
+            "the certificate of {origin} is not verified: anybody on the way can pretend to be it and read along"
+        ))
     }
 }
 

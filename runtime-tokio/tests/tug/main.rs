@@ -15,3 +15,5 @@ mod pull;
 mod push;
 mod referrers;
 mod run;
+#[cfg(unix)]
+mod tls;

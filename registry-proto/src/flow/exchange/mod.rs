@@ -215,6 +215,9 @@ impl Exchange {
         if let Ok(agent) = HeaderValue::try_from(&cx.session.config().user_agent) {
             request.headers_mut().insert(USER_AGENT, agent);
         }
+        if to.is_https() && cx.session.config().tls.unverified {
+            self.notes.extend(cx.session.warned.unverified(to).map(Event::Notice));
+        }
         let ticket = cx.ticket();
         let job = ticket.id();
         let rules = cx.session.config().rules();

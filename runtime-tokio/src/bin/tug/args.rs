@@ -438,6 +438,15 @@ pub(crate) struct Access {
     /// Trust this certificate authority, too (PEM)
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// Show this certificate to servers that ask for one (PEM; those that lead to its authority may follow it)
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub(crate) cert_file: Option<PathBuf>,
+    /// The key that belongs to --cert-file (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Take any certificate: anybody on the way can then pretend to be the registry, and gets what is shown to it
+    #[arg(long, conflicts_with_all = ["ca_file", "plain_http"])]
+    pub(crate) insecure: bool,
     /// How often a request is tried again
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub(crate) retries: u32,

@@ -1,9 +1,13 @@
 //! From flags to a client.
 
+use std::fmt::Display;
 use std::io::BufRead as _;
+use std::path::Path;
 
 use registry_tokio::Client;
-use registry_tokio::proto::{Config, Credential, Scheme};
+use registry_tokio::proto::{ClientIdentity, Config, Credential, Scheme};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::args::{Access, Upload};
 use crate::output::Trouble;
@@ -53,14 +57,15 @@ pub(crate) fn log_in(config: &mut Config, access: &Access, parties: &[Party]) ->
 }
 
 /// The client of a configuration that is complete.
-pub(crate) fn build(access: &Access, config: Config) -> Result<Client, Trouble> {
-    let mut builder = Client::builder().config(config);
+pub(crate) fn build(access: &Access, mut config: Config) -> Result<Client, Trouble> {
+    config.tls.unverified = access.insecure;
     if let Some(file) = &access.ca_file {
-        for certificate in certificates(file)? {
-            builder = builder.root_certificate(certificate);
-        }
+        config.tls.authorities = certificates("--ca-file", file)?;
     }
-    Ok(builder.build()?)
+    if let (Some(certificate), Some(key)) = (&access.cert_file, &access.key_file) {
+        config.tls.identity = Some(ClientIdentity::new(certificates("--cert-file", certificate)?, key_of(key)?));
+    }
+    Ok(Client::builder().config(config).build()?)
 }
 
 /// The password that belongs to `--username`.
@@ -86,11 +91,8 @@ pub(crate) fn first_line() -> Result<String, Trouble> {
     Ok(password.to_owned())
 }
 
-fn certificates(file: &std::path::Path) -> Result<Vec<Vec<u8>>, Trouble> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject as _;
-
-    let wrong = |why: &dyn std::fmt::Display| Trouble::Usage(format!("--ca-file {}: {why}", file.display()));
+fn certificates(flag: &str, file: &Path) -> Result<Vec<Vec<u8>>, Trouble> {
+    let wrong = |why: &dyn Display| Trouble::Usage(format!("{flag} {}: {why}", file.display()));
     let found = CertificateDer::pem_file_iter(file).map_err(|why| wrong(&why))?;
     let found: Vec<_> =
         found.map(|one| one.map(|der| der.to_vec())).collect::<Result<_, _>>().map_err(|why| wrong(&why))?;
@@ -98,4 +100,16 @@ fn certificates(file: &std::path::Path) -> Result<Vec<Vec<u8>>, Trouble> {
         return Err(wrong(&"there is no certificate in it"));
     }
     Ok(found)
+}
+
+fn key_of(file: &Path) -> Result<Vec<u8>, Trouble> {
+    let key = PrivateKeyDer::from_pem_file(file);
+    // Of what is no key, nothing is said.
+    let key = key.map_err(|why| match why {
+        pem::Error::Io(why) => Trouble::Usage(format!("--key-file {}: {why}", file.display())),
+        _ => {
+            Trouble::Usage(format!("--key-file {}: there is no private key in it (PEM, not encrypted)", file.display()))
+        }
+    })?;
+    Ok(key.secret_der().to_vec())
 }
