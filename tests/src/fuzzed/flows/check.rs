@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{HeaderMap, Request, Uri};
+use http::{HeaderMap, Request, StatusCode, Uri};
 use registry_proto::job::Payload;
 use registry_proto::spec::{Challenge, Digest, Origin, resolve};
 
@@ -73,6 +73,8 @@ pub(super) struct Trust {
     tokens: BTreeMap<Vec<u8>, BTreeSet<Origin>>,
     /// Tokens that registries have made, and that nobody may be shown.
     secrets: BTreeSet<String>,
+    /// Tokens that somebody has put into a refusal.
+    quotable: BTreeSet<String>,
     /// Who has answered with something that may or may not hold a token.
     unreadable: BTreeSet<Origin>,
 }
@@ -102,16 +104,18 @@ impl Trust {
     /// Looks at something that a user will see, or a log.
     pub(super) fn told(&self, text: &str) {
         told(text);
-        for token in &self.secrets {
+        for token in self.secrets.difference(&self.quotable) {
             assert!(!text.contains(token), "a token: {text}");
         }
     }
 
-    /// The token in an answer is a secret, even if the answer can't be read any more when it arrives.
-    pub(super) fn keep(&mut self, body: &[u8]) {
+    /// The token in an answer is a secret, even if the answer can't be read any more when it arrives. What a refusal says is not:
+    /// its words are shown. (The registries number their tokens alike.)
+    pub(super) fn keep(&mut self, body: &[u8], status: StatusCode) {
         let document = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
         let token = document.get("token").and_then(|token| token.as_str());
-        self.secrets.extend(token.map(str::to_owned));
+        let known = if status.is_success() { &mut self.secrets } else { &mut self.quotable };
+        known.extend(token.map(str::to_owned));
     }
 
     /// Looks at a request: what it shows has to be for where it goes (invariant 8).

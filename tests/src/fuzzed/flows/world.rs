@@ -428,9 +428,7 @@ impl<'a> World<'a> {
         };
         let whole = reply.body().clone();
         let reply = self.bent(reply);
-        if reply.status().is_success() {
-            self.trust.keep(&whole);
-        }
+        self.trust.keep(&whole, reply.status());
         self.trust.replied(&head.uri, reply.headers(), reply.body());
         let (cut, kept) = match how {
             How::CutOff(length) => (Some(length), true),
