@@ -181,7 +181,8 @@ fn a31_an_upload_that_is_taken_in_sips(runtime: Runtime) {
     });
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("app.tar");
-    let big = make::SampleImage::new(&["x:v1"], &[&noise(16 << 20)]);
+    // More than the kernel takes on for a peer that reads nothing: up to 32 MiB here.
+    let big = make::SampleImage::new(&["x:v1"], &[&noise(64 << 20)]);
     fs::write(&archive, make::docker_save_oci(&[big])).unwrap();
     let to = Destination::Reference(format!("{host}/n:v1").parse().unwrap());
     let mut config = impatient();

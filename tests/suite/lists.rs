@@ -138,8 +138,12 @@ fn what_is_no_list_is_an_error_that_says_so(runtime: Runtime) {
             )),
         }
     });
-    let flow = ListCatalog::new(closed.host().parse().unwrap());
-    let why = Listed::on(runtime, Config::default(), flow).result.unwrap_err().to_string();
+    let flow = || ListCatalog::new(closed.host().parse().unwrap());
+    let why = Listed::on(runtime, Config::default(), flow()).result.unwrap_err().to_string();
+    assert!(why.contains("log in first"), "{why}");
+    let mut config = Config::default();
+    config.log_in(&closed.host().parse().unwrap(), Credential::password("user", "secret"));
+    let why = Listed::on(runtime, config, flow()).result.unwrap_err().to_string();
     assert!(why.contains("does not list its repositories, or not for this account"), "{why}");
 }
 

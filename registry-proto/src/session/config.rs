@@ -82,7 +82,7 @@ impl Default for Config {
             credentials: Credentials::default(),
             token_request: TokenRequest::default(),
             upload: UploadPolicy::default(),
-            piece: NonZeroU64::new(3 << 20).expect("3 MiB is not 0"),
+            piece: NonZeroU64::new(2 << 20).expect("2 MiB is not 0"),
             transfers: NonZeroUsize::new(4).expect("4 is not 0"),
             requests_per_registry: NonZeroUsize::new(30).expect("30 is not 0"),
             requests_per_second: None,
