@@ -20,6 +20,27 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::authority::{Identity, server_config};
 
+/// What the kernel may take on of a connection that nobody reads from, in bytes. By itself it goes up to 32 MiB, now and then,
+/// and a body that fits into that looks as if it had arrived.
+const UNREAD: u32 = 256 << 10;
+
+/// A listener at a free port, whose connections fill up soon when nobody reads from them.
+///
+/// # Panics
+/// When there is none to be had.
+pub fn listen() -> TcpListener {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let listener = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(UNREAD)?;
+        socket.bind(([127, 0, 0, 1], 0).into())?;
+        socket.listen(1024)?.into_std()
+    });
+    let listener = listener.unwrap();
+    listener.set_nonblocking(false).unwrap();
+    listener
+}
+
 /// A request's head, as the script sees it.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -247,7 +268,7 @@ impl Server {
         script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
         tls: Option<Arc<ServerConfig>>,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = listen();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script: Box::new(script),

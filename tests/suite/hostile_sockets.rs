@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -24,7 +23,7 @@ use registry_proto::{Config, Error, Scheme};
 use registry_tests::hostile::{Ran, image, noise, quick, run};
 use registry_tests::on_all_runtimes;
 use registry_tests::runtimes::Runtime;
-use registry_tests::server::{Answer, Server, Then, reply};
+use registry_tests::server::{Answer, Server, Then, listen, reply};
 
 const OK: &str = "200 OK";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -133,7 +132,7 @@ fn a31_a_blob_that_drips(runtime: Runtime) {
 
 /// A registry that takes an upload a little at a time.
 fn a31_an_upload_that_is_taken_in_sips(runtime: Runtime) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = listen();
     let host = listener.local_addr().unwrap().to_string();
     let over = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&over);
@@ -181,8 +180,7 @@ fn a31_an_upload_that_is_taken_in_sips(runtime: Runtime) {
     });
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("app.tar");
-    // More than the kernel takes on for a peer that reads nothing: up to 32 MiB here.
-    let big = make::SampleImage::new(&["x:v1"], &[&noise(64 << 20)]);
+    let big = make::SampleImage::new(&["x:v1"], &[&noise(16 << 20)]);
     fs::write(&archive, make::docker_save_oci(&[big])).unwrap();
     let to = Destination::Reference(format!("{host}/n:v1").parse().unwrap());
     let mut config = impatient();
