@@ -36,13 +36,21 @@ pub fn register(secret: &str) {
     lock(&REGISTERED).insert(secret.to_owned());
 }
 
-/// From now on it is listened to whatever is logged, in this whole process.
+/// Whether this process is measured, by a bench or for its memory: listening takes both.
+fn is_measured() -> bool {
+    !cfg!(debug_assertions) || crate::memory::task().is_some()
+}
+
+/// From now on it is listened to whatever is logged, in this whole process; unless it is one that is measured.
 ///
 /// # Panics
 /// When somebody else listens already, and this can't.
 pub fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        if is_measured() {
+            return;
+        }
         tracing::subscriber::set_global_default(Watch).expect("tests install no other");
         log::set_logger(&Watch).expect("tests install no other");
         log::set_max_level(log::LevelFilter::Trace);

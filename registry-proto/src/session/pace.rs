@@ -111,7 +111,8 @@ impl Pace {
         let lane = self.lanes.entry(origin.clone()).or_default();
         let width = lane.width(rules.places);
         let taken = match load {
-            Load::Small => lane.in_flight >= width,
+            // However narrow it is, a blob that doesn't get ahead must not keep a session from being asked about or closed.
+            Load::Small => lane.in_flight >= width.max(lane.bulk + 1).min(rules.places),
             Load::Bulk => lane.in_flight >= width || lane.bulk >= width - width / KEPT,
         };
         if lane.paused_until > now {
@@ -257,6 +258,19 @@ mod tests {
         assert_eq!(fill(&mut pace, &at, 100, 30).len(), 3);
         assert!(pace.release(JobId::new(1), Strain::None, rules(30)));
         assert_eq!(pace.admit(&at, Time::ZERO, Load::Bulk, rules(30)), Ok(()));
+    }
+
+    #[test]
+    fn a_blob_in_the_only_place_of_a_narrow_lane_leaves_room_for_a_word() {
+        let (at, mut pace) = (origin("r.example"), Pace::default());
+        for job in [1, 2] {
+            pace.occupy(&at, JobId::new(job), Time::ZERO, Load::Bulk, rules(4));
+        }
+        pace.release(JobId::new(1), Strain::TooMuch, rules(4));
+        assert_eq!(pace.admit(&at, Time::ZERO, Load::Bulk, rules(4)), Err(NotYet::Full));
+        assert_eq!(fill(&mut pace, &at, 100, 4).len(), 1);
+        // What was configured holds all the same.
+        assert_eq!(pace.admit(&at, Time::ZERO, Load::Small, rules(1)), Err(NotYet::Full));
     }
 
     #[test]
