@@ -20,7 +20,7 @@ const HASH: &str = "$2y$05$tests.tests.tests.tese4Z2gqrU1sQUdQUZLyTTItJLkGT.FWLy
 pub struct DockerRegistry {
     process: Child,
     port: u16,
-    _storage: TempDir,
+    storage: TempDir,
 }
 
 impl DockerRegistry {
@@ -111,25 +111,39 @@ impl DockerRegistry {
     fn run(storage: TempDir, storage_options: &str, tls: &str, auth: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = storage.path().join("config.yml");
+        // Without a secret of its own, it would know none of its upload sessions again after it was started again.
         let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  {storage_options}\nhttp: {{addr: \"127.0.0.1:{port}\"{tls}}}\n{auth}",
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  {storage_options}\nhttp: {{addr: \"127.0.0.1:{port}\", secret: \"kept\"{tls}}}\n{auth}",
             storage.path().join("data").display()
         );
         fs::write(&config, text).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("docker-registry is installed: `bash .ci/test` does that");
-        let registry = Self { process, port, _storage: storage };
+        let process = serve(storage.path());
+        let registry = Self { process, port, storage };
+        registry.wait();
+        registry
+    }
+
+    /// Kills it in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again after [`kill`](Self::kill), at the same address and with what it has stored.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_again(&mut self) {
+        self.process = serve(self.storage.path());
+        self.wait();
+    }
+
+    fn wait(&self) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(Instant::now() < deadline, "docker-registry does not come up");
             sleep(Duration::from_millis(20));
         }
-        registry
     }
 
     /// Its address, as references name it.
@@ -140,9 +154,18 @@ impl DockerRegistry {
 
 impl Drop for DockerRegistry {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
+}
+
+fn serve(storage: &Path) -> Child {
+    Command::new("docker-registry")
+        .arg("serve")
+        .arg(storage.join("config.yml"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("docker-registry is installed: `bash .ci/test` does that")
 }
 
 /// Runs `skopeo` and yields what it prints.

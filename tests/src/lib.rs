@@ -14,6 +14,7 @@ pub mod memory;
 pub mod mirrors;
 pub mod pulls;
 pub mod referrers;
+pub mod relay;
 pub mod runtimes;
 pub mod scenario;
 pub mod secrets;

@@ -62,13 +62,24 @@ pub fn measure(task: &str) -> Needed {
 /// # Panics
 /// When it can't be written.
 pub fn huge(folder: &Path) -> PathBuf {
-    let layer = zeros_digest(LAYER);
+    holes(folder, &[LAYER])
+}
+
+/// An OCI folder with layers of these sizes in bytes, which take no room on disk: they are holes.
+///
+/// # Panics
+/// When it can't be written.
+pub fn holes(folder: &Path, sizes: &[u64]) -> PathBuf {
+    let layers: Vec<_> = sizes.iter().map(|&size| (zeros_digest(size), size)).collect();
     let config = br#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#;
     let manifest = ImageManifest {
         media_type: None,
         artifact_type: None,
         config: Descriptor::new(MediaType::OCI_CONFIG, Digest::of(config), config.len() as u64),
-        layers: vec![Descriptor::new(MediaType::OCI_LAYER, layer.clone(), LAYER)],
+        layers: layers
+            .iter()
+            .map(|(layer, size)| Descriptor::new(MediaType::OCI_LAYER, layer.clone(), *size))
+            .collect(),
         subject: None,
         annotations: BTreeMap::new(),
     }
@@ -87,7 +98,9 @@ pub fn huge(folder: &Path) -> PathBuf {
     fs::write(path.join("index.json"), index.to_manifest().bytes()).unwrap();
     fs::write(blob(manifest.digest()), manifest.bytes()).unwrap();
     fs::write(blob(&Digest::of(config)), config).unwrap();
-    File::create(blob(&layer)).unwrap().set_len(LAYER).unwrap();
+    for (layer, size) in &layers {
+        File::create(blob(layer)).unwrap().set_len(*size).unwrap();
+    }
     path
 }
 
