@@ -7,6 +7,7 @@ pub mod bench;
 pub mod copies;
 pub mod docker_registry;
 pub mod fuzzed;
+pub mod hand_made;
 pub mod hostile;
 pub mod images;
 pub mod keeping;

@@ -1,10 +1,10 @@
-//! The three runtimes by name, so that one test runs on each.
+//! The runtimes by name, so that one test runs on each.
 
 use std::fmt;
 
 use registry_proto::{Config, Error, Event, Flow};
 
-use crate::secrets;
+use crate::{hand_made, secrets};
 
 /// One of the drivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +15,14 @@ pub enum Runtime {
     AsyncStd,
     /// Threads and ureq.
     Blocking,
+    /// The core's example over smol and hyper. It speaks no TLS.
+    Smol,
+    /// The core's example over the standard library. It speaks no TLS.
+    StdNet,
 }
 
 impl Runtime {
-    /// All of them.
+    /// Those that have a crate.
     pub const ALL: [Self; 3] = [Self::Tokio, Self::AsyncStd, Self::Blocking];
 
     /// Runs a flow on a new client with this configuration.
@@ -78,6 +82,8 @@ impl Runtime {
                 async_std::task::block_on(async { client!(registry_async_std).run_with(flow, tell).await })
             }
             Self::Blocking => client!(registry_blocking).run_with(flow, tell),
+            Self::Smol => hand_made::smol(config, flow, tell),
+            Self::StdNet => hand_made::std_net(config, flow, tell),
         };
         let result = run();
         said_nothing(result.as_ref().err());
@@ -144,6 +150,7 @@ impl Runtime {
                 }
                 Ok::<_, Error>(results)
             })?,
+            Self::Smol | Self::StdNet => panic!("{self} does one thing at a time"),
             Self::Blocking => {
                 let client = client!(registry_blocking);
                 let started: Vec<_> = flows
@@ -176,8 +183,20 @@ impl fmt::Display for Runtime {
             Self::Tokio => "tokio",
             Self::AsyncStd => "async-std",
             Self::Blocking => "blocking",
+            Self::Smol => "smol",
+            Self::StdNet => "std::net",
         })
     }
+}
+
+/// As [`on_all_runtimes!`], with the core's examples of a runtime as well.
+#[macro_export]
+macro_rules! on_hand_made_runtimes_too {
+    ($($test:ident),* $(,)?) => {
+        $crate::on_all_runtimes!($($test),*);
+        mod smol { $(#[test] fn $test() { super::$test($crate::runtimes::Runtime::Smol); })* }
+        mod std_net { $(#[test] fn $test() { super::$test($crate::runtimes::Runtime::StdNet); })* }
+    };
 }
 
 /// Makes a test for each runtime out of functions that take one: `on_all_runtimes!(a, b)` gives `tokio::a`, `blocking::b` …

@@ -15,7 +15,7 @@ use registry_proto::testing::registry::{Auth, Profile, Registry};
 use registry_proto::testing::simulation::Simulation;
 use registry_proto::{Config, Credential, Event, Session};
 use registry_tests::docker_registry::{DockerRegistry, raw_manifest, skopeo};
-use registry_tests::on_all_runtimes;
+use registry_tests::on_hand_made_runtimes_too;
 use registry_tests::runtimes::Runtime;
 use registry_tokio::serve::Server;
 use tempfile::TempDir;
@@ -207,7 +207,7 @@ fn within_a_registry_everything_is_mounted(runtime: Runtime) {
     assert_eq!(retagged.totals, registry_proto::flow::Totals::default());
 }
 
-on_all_runtimes!(
+on_hand_made_runtimes_too!(
     the_simulator_and_the_runtimes_ask_the_same,
     skopeo_reads_back_what_was_copied,
     within_a_registry_everything_is_mounted,

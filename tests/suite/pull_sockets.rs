@@ -18,7 +18,7 @@ use registry_proto::testing::simulation::Simulation;
 use registry_proto::{Config, Credential, Error, Event, Session};
 use registry_tests::docker_registry::{DockerRegistry, raw_manifest, skopeo};
 use registry_tests::images::{image, put, put_manifest};
-use registry_tests::on_all_runtimes;
+use registry_tests::on_hand_made_runtimes_too;
 use registry_tests::runtimes::Runtime;
 use registry_tests::server::{Answer, Server, Then};
 use tempfile::TempDir;
@@ -261,7 +261,7 @@ fn round_trips(runtime: Runtime) {
     }
 }
 
-on_all_runtimes!(
+on_hand_made_runtimes_too!(
     the_simulator_and_the_runtimes_ask_the_same,
     what_is_cut_goes_on,
     places_that_can_t_be_written,

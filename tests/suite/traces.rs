@@ -13,7 +13,7 @@ use registry_proto::flow::{Destination, Push, PushOptions};
 use registry_proto::testing::registry::{Auth, Profile, Registry};
 use registry_proto::testing::simulation::Simulation;
 use registry_proto::{Config, Credential, Event, Session, UploadPolicy};
-use registry_tests::on_all_runtimes;
+use registry_tests::on_hand_made_runtimes_too;
 use registry_tests::runtimes::Runtime;
 use registry_tokio::serve::Server;
 
@@ -124,4 +124,4 @@ fn the_trace_is_the_simulators(runtime: Runtime) {
     }
 }
 
-on_all_runtimes!(the_trace_is_the_simulators);
+on_hand_made_runtimes_too!(the_trace_is_the_simulators);

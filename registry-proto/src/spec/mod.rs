@@ -11,6 +11,8 @@ pub(crate) mod lead;
 mod link;
 mod manifest;
 mod media_type;
+#[cfg(feature = "oci-spec")]
+mod oci;
 mod origin;
 mod platform;
 mod reference;
@@ -33,6 +35,8 @@ pub use lead::{LocationError, same_origin};
 pub use link::next_link;
 pub use manifest::{ImageManifest, Index, Manifest, ManifestContent, ManifestError};
 pub use media_type::{ACCEPT_MANIFESTS, Kind, MediaType};
+#[cfg(feature = "oci-spec")]
+pub use oci::OciSpecError;
 pub use origin::{Origin, redacted, resolve};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
