@@ -13,7 +13,7 @@ use registry_proto::job::FailureKind;
 use registry_proto::testing::registry::{Profile, Registry};
 use registry_proto::testing::simulation::Simulation;
 use registry_proto::{Config, Error, Session};
-use registry_tests::on_all_runtimes;
+use registry_tests::on_hand_made_runtimes_too;
 use registry_tests::runtimes::Runtime;
 use registry_tokio::serve::Server;
 
@@ -115,4 +115,4 @@ fn nothing_wrong_is_committed(runtime: Runtime) {
     });
 }
 
-on_all_runtimes!(nothing_wrong_is_committed);
+on_hand_made_runtimes_too!(nothing_wrong_is_committed);

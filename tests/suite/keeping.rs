@@ -25,7 +25,7 @@ use registry_proto::{Config, Error, Event};
 use registry_tests::docker_registry::{DockerRegistry, raw_manifest, skopeo};
 use registry_tests::images::{image, put, put_index, reference};
 use registry_tests::keeping::{KeepScenario, layout};
-use registry_tests::on_all_runtimes;
+use registry_tests::on_hand_made_runtimes_too;
 use registry_tests::referrers::{about, list_of, put_about, put_list};
 use registry_tests::runtimes::Runtime;
 use registry_tests::seeds::{for_every_seed, number};
@@ -367,7 +367,7 @@ fn a_real_registry_without_a_list_of_its_own(runtime: Runtime) {
     assert_eq!((referrers(), list().index().unwrap().manifests.len()), (vec![], 0));
 }
 
-on_all_runtimes!(
+on_hand_made_runtimes_too!(
     c44_told_or_listed,
     c44_gitlab_can_not_record,
     whoever_is_overtaken_does_it_again,

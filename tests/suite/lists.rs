@@ -18,7 +18,7 @@ use registry_proto::testing::simulation::{Faults, Ran, Simulation};
 use registry_proto::{Config, Context, Credential, Error, Event, Session, Step};
 use registry_tests::docker_registry::DockerRegistry;
 use registry_tests::memory;
-use registry_tests::on_all_runtimes;
+use registry_tests::on_hand_made_runtimes_too;
 use registry_tests::runtimes::Runtime;
 use registry_tests::server::{self, Answer};
 use registry_tokio::serve::Server;
@@ -310,7 +310,7 @@ fn a_list_of_any_length_takes_the_memory_of_a_page(runtime: Runtime) {
     assert!(needed.peak < 32 << 10, "{runtime}: {} KiB", needed.peak);
 }
 
-on_all_runtimes!(
+on_hand_made_runtimes_too!(
     lists_come_page_by_page,
     what_is_no_list_is_an_error_that_says_so,
     lists_end_and_stay_where_they_are,

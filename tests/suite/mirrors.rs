@@ -25,7 +25,7 @@ use registry_tests::docker_registry::{DockerRegistry, raw_manifest, skopeo};
 use registry_tests::images::{entry, image, index_of, put, put_manifest, reference};
 use registry_tests::keeping::layout;
 use registry_tests::mirrors::MirrorScenario;
-use registry_tests::on_all_runtimes;
+use registry_tests::on_hand_made_runtimes_too;
 use registry_tests::referrers::{about, list_of, put_about, put_list};
 use registry_tests::runtimes::Runtime;
 use registry_tests::seeds::{for_every_seed, number};
@@ -330,7 +330,7 @@ fn about_digest(subject: &Digest, like: &Manifest) -> Manifest {
     image.to_manifest()
 }
 
-on_all_runtimes!(
+on_hand_made_runtimes_too!(
     the_simulator_and_the_runtimes_ask_the_same,
     the_tag_comes_last,
     lists_are_checked,
