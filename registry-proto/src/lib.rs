@@ -23,6 +23,8 @@ mod endpoint;
 mod error;
 mod event;
 pub mod flow;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod job;
 mod limits;
 mod rng;

@@ -110,7 +110,19 @@ fn dependencies_are_values_only() {
         "registry-proto",
     ];
     let tree = Command::new(env!("CARGO"))
-        .args(["tree", "-p", "registry-proto", "-e", "normal", "--all-features", "--prefix", "none", "--format", "{p}"])
+        .args([
+            "tree",
+            "-p",
+            "registry-proto",
+            "-e",
+            "normal",
+            "--features",
+            "testing",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
         .current_dir(core())
         .output()
         .expect("cargo runs this test, so it is there");
@@ -120,6 +132,39 @@ fn dependencies_are_values_only() {
     assert!(names.contains(&"http"), "the tree was not read: {tree}");
     let strangers: Vec<&&str> = names.iter().filter(|name| !name.is_empty() && !allowed.contains(name)).collect();
     assert!(strangers.is_empty(), "new dependencies of the core, to be thought about: {strangers:?}");
+}
+
+/// Neither async-std nor surf is maintained any more: who doesn't ask for them doesn't get them.
+#[test]
+fn what_is_unmaintained_stays_where_it_is_asked_for() {
+    for (package, has_them) in [
+        ("registry-proto", false),
+        ("registry-tokio", false),
+        ("registry-blocking", false),
+        ("registry-async-std", true),
+    ] {
+        let tree = Command::new(env!("CARGO"))
+            .args([
+                "tree",
+                "-p",
+                package,
+                "-e",
+                "normal,build",
+                "--all-features",
+                "--prefix",
+                "none",
+                "--format",
+                "{p}",
+            ])
+            .current_dir(core())
+            .output()
+            .expect("cargo runs this test, so it is there");
+        let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
+        let found = tree.lines().any(|line| {
+            ["async-std ", "surf ", "http-types ", "http-client "].iter().any(|name| line.starts_with(name))
+        });
+        assert_eq!(found, has_them, "{package}:\n{tree}");
+    }
 }
 
 /// The layers from the top down, and below them the words that all of them speak.

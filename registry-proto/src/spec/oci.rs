@@ -16,7 +16,7 @@
 //! # Ok::<(), registry_proto::spec::OciSpecError>(())
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use oci_spec::{distribution, image};
 
@@ -99,7 +99,7 @@ impl TryFrom<&Descriptor> for image::Descriptor {
         let digest: image::Digest = (&descriptor.digest).try_into()?;
         let mut theirs = Self::new((&descriptor.media_type).into(), descriptor.size, digest);
         theirs.set_urls(listed(&descriptor.urls));
-        theirs.set_annotations(hashed(&descriptor.annotations));
+        theirs.set_annotations(kept(&descriptor.annotations));
         theirs.set_platform(descriptor.platform.as_ref().map(Into::into));
         theirs.set_artifact_type(descriptor.artifact_type.as_ref().map(Into::into));
         theirs.set_data(descriptor.data.clone());
@@ -136,7 +136,7 @@ impl TryFrom<&ImageManifest> for image::ImageManifest {
         theirs.set_media_type(manifest.media_type.as_ref().map(Into::into));
         theirs.set_artifact_type(manifest.artifact_type.as_ref().map(Into::into));
         theirs.set_subject(manifest.subject.as_ref().map(TryInto::try_into).transpose()?);
-        theirs.set_annotations(hashed(&manifest.annotations));
+        theirs.set_annotations(kept(&manifest.annotations));
         Ok(theirs)
     }
 }
@@ -167,7 +167,7 @@ impl TryFrom<&Index> for image::ImageIndex {
         theirs.set_artifact_type(index.artifact_type.as_ref().map(Into::into));
         theirs.set_manifests(all(&index.manifests)?);
         theirs.set_subject(index.subject.as_ref().map(TryInto::try_into).transpose()?);
-        theirs.set_annotations(hashed(&index.annotations));
+        theirs.set_annotations(kept(&index.annotations));
         Ok(theirs)
     }
 }
@@ -220,12 +220,12 @@ fn listed(list: &[String]) -> Option<Vec<String>> {
     (!list.is_empty()).then(|| list.to_vec())
 }
 
-fn hashed(map: &BTreeMap<String, String>) -> Option<HashMap<String, String>> {
+fn kept<M: FromIterator<(String, String)>>(map: &BTreeMap<String, String>) -> Option<M> {
     (!map.is_empty()).then(|| map.clone().into_iter().collect())
 }
 
-#[allow(clippy::disallowed_methods, clippy::iter_over_hash_type, reason = "what comes of it is in order again")]
-fn ordered(map: Option<&HashMap<String, String>>) -> BTreeMap<String, String> {
+/// Their maps have no order; what comes of them has one again.
+fn ordered<'a>(map: Option<impl IntoIterator<Item = (&'a String, &'a String)>>) -> BTreeMap<String, String> {
     map.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 

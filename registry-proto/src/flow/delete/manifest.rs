@@ -1,4 +1,10 @@
 //! Deleting a manifest.
+//!
+//! ```text
+//!   New ─▶ Identifying(what the tag leads to) ─┬─ proven, or named by its digest ─▶ Removing ─┬─▶ Settled
+//!                                              └─ neither ─▶ Settled (Err)                    │      ▲
+//!                                                            it has a subject, whose list has it ─▶ Unlisting
+//! ```
 
 use crate::error::Error;
 use crate::event::Event;

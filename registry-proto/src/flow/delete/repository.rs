@@ -1,4 +1,9 @@
 //! Deleting all of a repository.
+//!
+//! ```text
+//!   New ─▶ Listing(the tags) ─▶ Identifying(what they lead to) ─┬─ indexes name others ─▶ Identifying(these) …
+//!                                                               └─▶ Removing(level by level, parents first) ─▶ Settled
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

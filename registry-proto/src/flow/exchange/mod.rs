@@ -6,7 +6,7 @@
 //!   new ─▶ Ready ─ place, token ─▶ Sent ─┬─ 401 ──▶ (challenge) ──┤ token refused or wanted
 //!            │ ▲                         ├─ 3xx ──▶ (next hop) ───┤
 //!    no token│ │token                    ├─ 429, 5xx, cut ─▶ Pause┘ while there are tries
-//!            │ │                         ├─ not over in time ─▶ Abort, Over
+//!            │ │                         ├─ not over in time ─▶ (abort) Over
 //!            ▼ │                         └─ anything else ─▶ Over: the owner's business
 //!          Fetching ─ 429, 5xx, cut ─▶ Pause
 //! ```

@@ -1,4 +1,8 @@
 //! What a push would do, without doing it.
+//!
+//! ```text
+//!   Reading(the archive) ─▶ Finding(roots by digest) ─▶ Looking(for the blobs of those that are missing) ─▶ the end
+//! ```
 
 use std::num::NonZeroUsize;
 use std::path::Path;

@@ -6,20 +6,20 @@
 //!             │ absent                                             │
 //!             └────────▶ Opening(POST, mounting if it can) ────────┤
 //!                          ▲          │ session (Outside: waits)   │
-//!           the session is │          ▼                            │ committed
-//!           lost: restart  │        next() ◀── CatchingUp(Hash)    │
+//!           the session is │          ▼                            │
+//!           lost: restart  │        next() ─ the registry has more than was hashed ─▶ Behind ─▶ CatchingUp ─▶ next()
 //!                          │          │  ▲ ◀─ Fetching(a piece)    │
-//!                          │   ┌──────┼──┴─────▲──────┐            │
-//!                          │   ▼      ▼        │      ▼            │
-//!                          │ Chunk  Whole ─────┼─▶  Commit ────────┤
-//!                          │   │      │        │      │            │
-//!                          │   └──────┴─ lost, │refused ─▶ Pausing │
-//!                          │                   │              │    │
-//!                          ├───── gone ──── Probing ◀─────────┤    │
-//!                          └───── absent ── Confirming ◀──────┘ ───┘
+//!                          │          ▼  │                         │ committed
+//!                          │       Sending(a chunk, everything, the end)
+//!                          │          │  ▲
+//!                          │          └──┼─── lost, refused ─▶ Pausing
+//!                          │             │                      │  │
+//!                          ├── gone ── Probing ◀────────────────┘  │
+//!                          └── absent ─ Confirming ◀───────────────┘ ─▶ Settled, if it is there after all
 //!
 //!   an error with a session open: ─▶ GivingUp(DELETE) ─▶ Settled
 //!   a session that can't be used in the way that it was begun: ─▶ Discarding(DELETE) ─▶ Opening
+//!   cancelled: what is under way is stopped (a hash: StoppingHash ─▶ Stopped) ─▶ GivingUp
 //! ```
 //!
 //! Where the bytes come from makes little difference: a file is described to the driver, and what another registry has is
