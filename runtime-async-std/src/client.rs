@@ -11,7 +11,8 @@ use registry_proto::flow::{
     SaveBlob, Untag, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
-use registry_proto::{Config, Error, Event, Ping};
+use registry_proto::{Config, Error, Event, Ping, operation, trace};
+use tracing::Instrument as _;
 
 use crate::drive::Driver;
 use crate::tls::Tls;
@@ -315,12 +316,12 @@ impl Client {
         self.run(ListReferrers::new(subject)).await
     }
 
-    /// Runs any flow: those above are nothing else.
+    /// Runs any flow: those above are nothing else. What happens on the way goes to `tracing`, within a span of its own.
     ///
     /// # Errors
     /// The flow's.
     pub async fn run<F: Flow>(&self, flow: F) -> Result<F::Output, Error> {
-        self.run_with(flow, |event| tracing::debug!(?event)).await
+        self.run_with(flow, |event| trace(&event)).instrument(operation::<F>()).await
     }
 
     /// Runs any flow and tells what happens on the way.

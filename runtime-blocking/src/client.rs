@@ -11,7 +11,7 @@ use registry_proto::flow::{
     SaveBlob, Untag, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
-use registry_proto::{Config, Error, Event, Ping};
+use registry_proto::{Config, Error, Event, Ping, operation, trace};
 
 use crate::connect::Agents;
 use crate::drive::Driver;
@@ -301,12 +301,12 @@ impl Client {
         self.run(ListReferrers::new(subject))
     }
 
-    /// Runs any flow: those above are nothing else.
+    /// Runs any flow: those above are nothing else. What happens on the way goes to `tracing`, within a span of its own.
     ///
     /// # Errors
     /// The flow's.
     pub fn run<F: Flow>(&self, flow: F) -> Result<F::Output, Error> {
-        self.run_with(flow, |event| tracing::debug!(?event))
+        operation::<F>().in_scope(|| self.run_with(flow, |event| trace(&event)))
     }
 
     /// Runs any flow and tells what happens on the way.
