@@ -5,6 +5,7 @@ mod context;
 mod known;
 mod learned;
 mod pace;
+mod proxy;
 mod referrers;
 mod tls;
 mod tokens;
@@ -15,6 +16,7 @@ pub use config::{Config, Scheme, TokenRequest, UploadPolicy};
 pub use context::Context;
 pub(crate) use learned::Learned;
 pub(crate) use pace::{Load, NotYet, Rules, Strain};
+pub use proxy::{Proxies, Proxy, ProxyError, Tunnel};
 pub use tls::{ClientIdentity, TlsConfig};
 pub(crate) use tokens::{Area, Permission, Scheme as AuthScheme, TokenKey, Wish};
 

@@ -348,7 +348,7 @@ impl Exchange {
         }
         let may_repeat = match self.ask.replay {
             Replay::Anytime => why.is_transient(),
-            Replay::OwnerAsksFirst => why.sent_nothing(),
+            Replay::OwnerAsksFirst => why.sent_nothing() && why.is_transient(),
             Replay::OwnerGoesOn | Replay::Never => false,
         };
         if may_repeat && self.tries < cx.session.config().retries {
