@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Uri;
 use registry_proto::Proxies;
+use registry_proto::job::{Failure, FailureKind};
 use ureq::Error;
 use ureq::config::Config;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
@@ -28,7 +29,11 @@ impl NextHop {
 impl Resolver for NextHop {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let Some(tunnel) = self.proxies.tunnel_to(uri).map_err(io::Error::other)? else {
-            return self.names.resolve(uri, config, timeout);
+            return self.names.resolve(uri, config, timeout).map_err(|why| match why {
+                // Else it would look as if there had been a connection.
+                Error::Io(why) => io::Error::other(Failure::new(FailureKind::Connect, why)).into(),
+                why => why,
+            });
         };
         let found = self.names.resolve(tunnel.url(), config, timeout);
         found.map_err(|why| io::Error::other(tunnel.unreachable(&failure_of(&why))).into())

@@ -65,7 +65,7 @@ pub(crate) fn build(access: &Access, mut config: Config) -> Result<Client, Troub
     if let (Some(certificate), Some(key)) = (&access.cert_file, &access.key_file) {
         config.tls.identity = Some(ClientIdentity::new(certificates("--cert-file", certificate)?, key_of(key)?));
     }
-    Ok(Client::builder().config(config).build()?)
+    Ok(Client::builder().config(config).proxies_from_env().build()?)
 }
 
 /// The password that belongs to `--username`.
