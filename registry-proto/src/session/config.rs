@@ -8,7 +8,7 @@ use crate::credentials::Credentials;
 use crate::job::Timeouts;
 use crate::limits::Limits;
 use crate::secret::Credential;
-use crate::session::{Proxies, Rules, TlsConfig};
+use crate::session::{Mirrors, Proxies, Rules, TlsConfig};
 use crate::spec::Registry;
 
 /// How a client behaves. Start from the default and change what you need:
@@ -31,6 +31,8 @@ pub struct Config {
     /// By way of which proxies who is reached. None by default: the core reads no environment ([`Proxies::from_env`] is told what
     /// it says).
     pub proxies: Proxies,
+    /// Who is asked for manifests and blobs before their registries are.
+    pub mirrors: Mirrors,
     /// What is shown to whom; see [`Config::log_in`].
     pub credentials: Credentials,
     /// How a password is exchanged for a token.
@@ -83,6 +85,7 @@ impl Default for Config {
             scheme: Scheme::default(),
             tls: TlsConfig::default(),
             proxies: Proxies::default(),
+            mirrors: Mirrors::default(),
             credentials: Credentials::default(),
             token_request: TokenRequest::default(),
             upload: UploadPolicy::default(),
