@@ -64,6 +64,7 @@ impl Runtime {
             }
             Self::AsyncStd => async_std::task::block_on(async { client!(registry_async_std).run(flow).await }),
             Self::Blocking => client!(registry_blocking).run(flow),
+            Self::Smol | Self::StdNet => panic!("the core's examples read no environment"),
         }
     }
 

@@ -138,7 +138,7 @@ fn who_needs_none_goes_straight(runtime: Runtime) {
 /// A storage that blobs are redirected to, each origin by its own way.
 fn redirects_find_their_own_way(runtime: Runtime) {
     let storage = Server::start(registry(), |_| server::Answer::raw(server::reply("200 OK", &[], "a layer")));
-    let elsewhere = format!("Location: http://{}/it?X-Amz-Signature=abcdef", storage.host());
+    let elsewhere = format!("Location: http://{}/it", storage.host());
     let mut holds_it = registry();
     holds_it.insert_blob("app", "a layer".into());
     let server = Server::start(holds_it, move |asked| {

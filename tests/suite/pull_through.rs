@@ -14,7 +14,7 @@ use registry_proto::flow::{
 };
 use registry_proto::job::{Failure, FailureKind};
 use registry_proto::spec::{Digest, Manifest, Reference};
-use registry_proto::testing::registry::{Auth, Profile, Registry};
+use registry_proto::testing::registry::{Auth, Profile, Registry, Support};
 use registry_proto::testing::script::{Request, Script};
 use registry_proto::{Config, Credential, Error, Event, Mirror, Session};
 use registry_tests::images::{image, put};
@@ -55,7 +55,7 @@ struct World {
 }
 
 fn world() -> World {
-    let profile = || Profile { serves_ranges: true, ..Profile::distribution_3() };
+    let profile = || Profile { delete: Support::Yes, ..Profile::distribution_3() };
     let (mut registry, mut mirror) = (Registry::new(profile()), Registry::new(profile()));
     let (image, other) = (image(&[b"a layer", b"another"]), image(&[b"older things"]));
     let manifest = put(&mut registry, "n", Some("v1"), &image);
@@ -360,7 +360,11 @@ fn a45_a_pull_by_way_of_a_mirror(runtime: Runtime) {
     };
     let folder = TempDir::new().unwrap();
     let with_mirror = pull(&folder.path().join("out.tar"));
-    assert_eq!(mirror.log().len(), 4, "the configuration and three layers, of which one is not there and one is damaged");
+    assert_eq!(
+        mirror.log().len(),
+        4,
+        "the configuration and three layers, of which one is not there and one is damaged"
+    );
     for asked in mirror.log() {
         assert_eq!(asked.head.uri.query(), Some(format!("ns={}", registry.host()).as_str()));
         assert!(asked.is("GET", "/v2/n/blobs/") && asked.header("authorization").is_empty(), "{asked:?}");
