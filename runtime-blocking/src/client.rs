@@ -11,7 +11,7 @@ use registry_proto::flow::{
     SaveBlob, Untag, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
-use registry_proto::{Config, Error, Event, Ping, operation, trace};
+use registry_proto::{Config, Error, Event, Ping, Proxies, operation, trace};
 
 use crate::connect::Agents;
 use crate::drive::Driver;
@@ -47,6 +47,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Takes over the proxies that the environment names (`https_proxy`, `http_proxy`, `all_proxy`, `no_proxy`:
+    /// [`Proxies::from_env`]), instead of those of [`Config::proxies`]. Without this call, no client reads the environment.
+    #[must_use]
+    pub fn proxies_from_env(mut self) -> Self {
+        self.config.proxies = Proxies::from_env(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()));
+        self
+    }
+
     /// Makes the jitter of retries repeatable, for tests.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
@@ -73,7 +81,7 @@ fn random_seed() -> u64 {
 }
 
 impl Client {
-    /// A client with the default [`Config`].
+    /// A client with the default [`Config`]: no credentials, no proxies, nothing from files or from the environment.
     ///
     /// # Errors
     /// As [`ClientBuilder::build`].

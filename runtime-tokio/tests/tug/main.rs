@@ -11,6 +11,7 @@ mod inspect;
 mod lists;
 #[cfg(unix)]
 mod login;
+mod proxy;
 mod pull;
 mod push;
 mod referrers;

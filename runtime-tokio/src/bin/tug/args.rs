@@ -44,6 +44,12 @@ Examples:
   # A small registry in memory, for tests
   tug serve --addr 127.0.0.1:5000
 
+Environment:
+  https_proxy, http_proxy, all_proxy   http://[USER:PASSWORD@]HOST[:PORT]: the proxy by way of which registries are reached,
+                                       by CONNECT. This machine is reached without
+  no_proxy                             who is reached without: names, addresses, networks, `*`
+  REGISTRY_AUTH_FILE, DOCKER_CONFIG    where credentials are
+
 Results go to standard output, everything else to standard error.
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C.";
 
@@ -432,6 +438,12 @@ pub(crate) struct Access {
     /// Read the password from the first line of standard input
     #[arg(long, requires = "username")]
     pub(crate) password_stdin: bool,
+    /// When manifests and layers of REGISTRY are read, ask this mirror first (`docker.io=mirror.corp:5000`); can be given several times
+    #[arg(long = "mirror", value_name = "REGISTRY=MIRROR", value_parser = mirror)]
+    pub(crate) mirrors: Vec<(Registry, Registry)>,
+    /// Believe mirrors to what a tag leads, too: whoever runs them then decides what is pulled
+    #[arg(long, requires = "mirrors")]
+    pub(crate) mirror_tags: bool,
     /// Look for credentials in this file only, which is Docker's config.json or podman's auth.json
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
@@ -473,6 +485,12 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         Ok(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string()),
         _ => Err("a number of seconds above 0".to_owned()),
     }
+}
+
+fn mirror(text: &str) -> Result<(Registry, Registry), String> {
+    let (registry, mirror) = text.split_once('=').ok_or("REGISTRY=MIRROR, as in `docker.io=mirror.corp:5000`")?;
+    let read = |host: &str| host.parse::<Registry>().map_err(|why| format!("`{host}`: {why}"));
+    Ok((read(registry)?, read(mirror)?))
 }
 
 fn chunk_size(text: &str) -> Result<UploadPolicy, String> {
