@@ -1,8 +1,10 @@
 //! A whole runtime in one file, over smol and hyper:
 //! `cargo run -p registry-proto --example smol -- ARCHIVE REFERENCE` pushes an archive and prints the digest.
 //!
-//! It shows what an asynchronous driver owes a flow, and no more: a connection for each request, no TLS, one operation at a time.
+//! It shows what an asynchronous driver owes a flow, and no more: a connection for each request, no TLS, no proxy, one operation at a time.
 //! What blocks (files, hashing) is done by smol's threads for that. The tests run it beside the real ones.
+
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the core opens nothing, but its drivers do")]
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -283,10 +285,13 @@ fn failure_of(why: &hyper::Error) -> Failure {
 /// A request's body: from memory at once, from a file piece by piece.
 struct Outbound {
     small: Option<Bytes>,
-    pieces: Option<Pin<Box<Receiver<Result<Bytes, Failure>>>>>,
+    pieces: Option<Pin<Box<Pieces>>>,
     left: u64,
     moved: Arc<AtomicU64>,
 }
+
+/// Pieces of a file, as they are read.
+type Pieces = Receiver<Result<Bytes, Failure>>;
 
 /// What reads a file for a body: yields how far it came, and what was wrong with the file.
 type Pump = Task<(Option<Digester>, Option<Failure>)>;

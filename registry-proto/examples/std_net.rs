@@ -1,8 +1,10 @@
 //! A whole runtime in one file, over nothing but `std::net`, threads and an HTTP/1 parser:
 //! `cargo run -p registry-proto --example std_net -- ARCHIVE REFERENCE` pushes an archive and prints the digest.
 //!
-//! It shows what a driver owes a flow, and no more: a connection for each request, no TLS, one operation at a time. All the
+//! It shows what a driver owes a flow, and no more: a connection for each request, no TLS, no proxy, one operation at a time. All the
 //! same it pushes, pulls and copies whatever the core can, since it decides nothing. The tests run it beside the real ones.
+
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the core opens nothing, but its drivers do")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};

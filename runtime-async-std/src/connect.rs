@@ -79,7 +79,7 @@ impl Connector {
 async fn tcp(uri: &Uri) -> Result<TcpStream, Failure> {
     let refused = |why: io::Error| Failure::new(FailureKind::Connect, why);
     let host = host(uri);
-    let port = uri.port_u16().unwrap_or(if is_https(uri) { 443 } else { 80 });
+    let port = uri.port_u16().unwrap_or_else(|| if is_https(uri) { 443 } else { 80 });
     let found = (host.as_str(), port).to_socket_addrs().await.map_err(refused)?;
     let stream = TcpStream::connect(&reachable(&host, found)?[..]).await.map_err(refused)?;
     // Without it, small requests would wait for one another's acknowledgements.
