@@ -48,6 +48,12 @@ pub struct Config {
     pub requests_per_second: Option<NonZeroU32>,
     /// How often a request is tried again, and how often in a row a blob may run into trouble without getting ahead.
     pub retries: u32,
+    /// How many requests of one operation may have to be made again, beyond as many as were answered since: the most that a
+    /// registry in trouble is asked in vain, however many blobs there are to move.
+    pub retry_budget: u32,
+    /// How long an operation goes on with nothing but trouble: no answer, no byte, only failures and pauses, its registry's own
+    /// among them.
+    pub patience: Duration,
     /// The longest first pause before trying again; it doubles from one try to the next.
     pub backoff: Duration,
     /// The longest pause of our own choosing.
@@ -87,6 +93,8 @@ impl Default for Config {
             requests_per_registry: NonZeroUsize::new(30).expect("30 is not 0"),
             requests_per_second: None,
             retries: 6,
+            retry_budget: 300,
+            patience: Duration::from_secs(30 * 60),
             backoff: Duration::from_millis(500),
             backoff_limit: Duration::from_secs(30),
             retry_after_limit: Duration::from_secs(300),
