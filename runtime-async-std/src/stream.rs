@@ -222,6 +222,7 @@ impl Write for Conn {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.hangup.check(cx)?;
         match &mut self.get_mut().io {
             Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
@@ -229,6 +230,8 @@ impl Write for Conn {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // TLS would say goodbye first, to a peer that may take nothing any more.
+        self.hangup.check(cx)?;
         match &mut self.get_mut().io {
             Io::Plain(stream) => Pin::new(stream).poll_close(cx),
             Io::Tls(stream) => Pin::new(stream).poll_close(cx),

@@ -1,13 +1,14 @@
 //! Dialogues, written out as PROTOCOL §7 does: what a client has to ask, line by line, and what it is answered.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
 use registry_proto::flow::Flow;
 use registry_proto::job::{Failure, FailureKind};
 use registry_proto::spec::Digest;
 use registry_proto::testing::script::{Request, Script};
-use registry_proto::{Config, Error, Event, Session, Time};
+use registry_proto::{Config, Error, Event, Session, Time, UploadPolicy};
 
 use crate::hostile::{Answer, push, reply};
 
@@ -85,7 +86,8 @@ impl<T: std::fmt::Debug> Ended<T> {
 /// What a request asks, as a line has it. The digest of `blob` is written `D`.
 fn asked(request: &Request, blob: &Digest) -> String {
     let url = request.url.to_string();
-    let mut text = format!("{} {}", request.method, url.strip_prefix("https://r.example").unwrap_or(&url));
+    let path = url.strip_prefix("https://r.example").filter(|path| path.starts_with('/'));
+    let mut text = format!("{} {}", request.method, path.unwrap_or(&url));
     for name in ["content-range", "range"] {
         if !request.header(name).is_empty() {
             text = format!("{text} {}", request.header(name));
@@ -158,6 +160,48 @@ pub fn push_layer(layer: &[u8], config: Config, dialogue: impl IntoIterator<Item
         }
     });
     Ended { result: ended.result.map(drop), events: ended.events, at: ended.at }
+}
+
+/// A layer of ten bytes, to be seen through.
+pub const LAYER: &[u8] = b"0123456789";
+
+/// Uploads in chunks of this size, down to single bytes.
+///
+/// # Panics
+/// When there is no such size.
+pub fn in_chunks(size: u64) -> Config {
+    let mut config = Config::default();
+    config.upload = UploadPolicy::Chunked(NonZeroU64::new(size).unwrap());
+    config.limits.chunk_min = 1;
+    config
+}
+
+/// Pushes [`LAYER`] in one request; the dialogue goes on from an open session at `/u`.
+///
+/// # Panics
+/// As [`hold`].
+#[track_caller]
+pub fn whole(rest: impl IntoIterator<Item = Line>) -> Ended<()> {
+    push_layer(LAYER, Config::default(), from_u(rest))
+}
+
+/// Pushes [`LAYER`] in chunks of four bytes; the dialogue goes on from an open session at `/u`.
+///
+/// # Panics
+/// As [`hold`].
+#[track_caller]
+pub fn by_fours(rest: impl IntoIterator<Item = Line>) -> Ended<()> {
+    push_layer(LAYER, in_chunks(4), from_u(rest))
+}
+
+/// The dialogue of an upload that goes on from an open session at `/u`.
+pub fn from_u(rest: impl IntoIterator<Item = Line>) -> Vec<Line> {
+    opened("/u").into_iter().chain(rest).collect()
+}
+
+/// A refusal with a code of the specification's.
+pub fn refusal(status: u16, code: &str) -> Answer {
+    reply(status, &[], format!(r#"{{"errors":[{{"code":"{code}","message":"m"}}]}}"#))
 }
 
 /// The beginning of most uploads: the blob is not there, and a session is opened.

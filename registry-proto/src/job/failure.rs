@@ -28,8 +28,9 @@ pub enum FailureKind {
     Timeout(Phase),
     /// The connection ended before the exchange did: reset, closed, stopped in the middle of a body.
     Cut,
-    /// As [`Cut`](Self::Cut), of a connection that was kept from an earlier request, before a byte of this one's reply: the peer
-    /// had most likely closed it before the request came. That is no sign of trouble (RFC 9112 §9.3.1).
+    /// As [`Cut`](Self::Cut), of a connection that was kept from an earlier request, before a byte of this one's reply: unless much
+    /// of a body had gone out, the peer had most likely closed it before the request came, which is no sign of trouble (RFC 9112
+    /// §9.3.1).
     Stale,
     /// The peer says that it did nothing with the request: HTTP/2's `REFUSED_STREAM`, or a `GOAWAY` that leaves the request out
     /// (RFC 9113 §8.7). It is safe to send anything again.

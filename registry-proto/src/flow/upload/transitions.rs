@@ -20,6 +20,8 @@ use crate::spec::{AckedOffset, ErrorCode, is_transient};
 const RESTARTS: u32 = 2;
 /// How often because it says that the bytes are wrong, which they are not: what was sent has the digest.
 const RESTARTS_OF_BLAME: u32 = 1;
+/// How many bytes of a body may be gone before it shows that nobody takes them.
+const TAKEN_ON: u64 = 1 << 20;
 
 impl Upload {
     pub(super) fn start(&mut self, cx: &Context<'_>) -> State {
@@ -237,7 +239,8 @@ impl Upload {
         let limits = cx.session.config().limits;
         let got = lost.moved.as_ref().map_or(0, |sent| sent.at().saturating_sub(part.at).min(part.length));
         self.adopt(lost.moved.as_ref());
-        let is_stale = lost.why.kind() == FailureKind::Stale;
+        // Of a peer that had gone before, sockets and drivers hear before they have taken on more than this.
+        let is_stale = lost.why.kind() == FailureKind::Stale && got <= TAKEN_ON;
         if part.length > 0 && !lost.why.sent_nothing() && !is_stale {
             self.learned(cx).cut(&limits, got, part.length);
         }
