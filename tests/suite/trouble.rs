@@ -186,6 +186,24 @@ fn a_pause_that_a_registry_asks_for_is_everybodys() {
     assert_eq!(told, [secs(7)], "those that wait for it are told why, once");
 }
 
+#[test]
+fn a_limit_of_ones_own_is_a_reason_too() {
+    let mut config = Config::default();
+    config.requests_per_second = std::num::NonZeroU32::new(2);
+    let mut script = Script::new(|_: &Request| there());
+    script.run(&mut Session::new(config, 1), many(5)).unwrap();
+    assert!(script.now().since_epoch() >= secs(2));
+    let told: Vec<&String> = script
+        .events()
+        .iter()
+        .filter_map(|event| if let Event::Notice(what) = event { Some(what) } else { None })
+        .collect();
+    assert!(
+        told.len() == 1 && told[0].contains("https://r.example is asked no more than 2 times a second"),
+        "{told:?}"
+    );
+}
+
 fn one_place() -> Config {
     let mut config = Config::default();
     config.requests_per_registry = NonZeroUsize::MIN;

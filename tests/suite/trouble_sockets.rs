@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
 use registry_proto::archive::{Archive, Limits};
-use registry_proto::flow::{Copy, CopyOptions, Destination, Platforms, Pull, PullOptions, Push, PushOptions};
+use registry_proto::flow::{
+    Copy, CopyOptions, Destination, FetchManifest, Platforms, Pull, PullOptions, Push, PushOptions,
+};
 use registry_proto::spec::Digest;
 use registry_proto::testing::registry::{Profile, Registry};
-use registry_proto::{Config, Event};
+use registry_proto::{Config, Error, Event};
 use registry_tests::hostile::{Ran, noise, run};
 use registry_tests::images::{put, reference};
 use registry_tests::on_all_runtimes;
@@ -142,4 +144,16 @@ fn push_pull_and_copy_end_right(runtime: Runtime) {
     holds_all(&server, "copied");
 }
 
-on_all_runtimes!(push_pull_and_copy_end_right);
+/// Every driver runs what it is given as an operation, whose patience has an end.
+fn nobody_waits_for_ever(runtime: Runtime) {
+    let server = Server::start(Registry::new(Profile::distribution_3()), |_| {
+        Answer::raw(reply("429 Too Many Requests", &["Retry-After: 60"], "{}"))
+    });
+    let mut config = Config::default();
+    config.patience = Duration::from_secs(30);
+    let ran = run(runtime, config, FetchManifest::new(&reference(&server.host(), "app:v1")));
+    assert!(matches!(ran.result, Err(Error::GivenUp { .. })), "{:?}", ran.result);
+    assert!(ran.took < Duration::from_secs(5) && server.log().len() == 1, "{:?}", ran.took);
+}
+
+on_all_runtimes!(push_pull_and_copy_end_right, nobody_waits_for_ever);

@@ -44,7 +44,7 @@ pub struct Config {
     /// that it is too much (429, 503) or grows silent. One in eight is kept from blobs.
     pub requests_per_registry: NonZeroUsize,
     /// How many requests to one registry are sent in a second, at most, over all operations of a client. `None`: as many as it
-    /// takes.
+    /// takes. That requests wait for it is told once, as a notice.
     pub requests_per_second: Option<NonZeroU32>,
     /// How often a request is tried again, and how often in a row a blob may run into trouble without getting ahead.
     pub retries: u32,
@@ -94,7 +94,8 @@ impl Default for Config {
             requests_per_second: None,
             retries: 6,
             retry_budget: 300,
-            patience: Duration::from_secs(30 * 60),
+            // Longer than one request may have to wait with all its tries.
+            patience: Duration::from_secs(45 * 60),
             backoff: Duration::from_millis(500),
             backoff_limit: Duration::from_secs(30),
             retry_after_limit: Duration::from_secs(300),

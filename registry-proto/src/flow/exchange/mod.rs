@@ -517,11 +517,17 @@ fn admitted(cx: &mut Context<'_>, to: &Origin, load: Load) -> Result<(), Option<
     })
 }
 
-/// Until then, with a word about it if it is a pause that nobody has been told of.
+/// Until then, with a word about it if it is for a reason that nobody has been told of.
 fn wait(cx: &mut Context<'_>, to: &Origin, until: Option<Time>) -> Step<Answer> {
-    match cx.session.pace.tell(to, cx.now) {
-        Some(after) => Step::Note(Event::Waiting { origin: to.to_string(), after }),
-        None => Step::Wait(until),
+    if let Some(after) = cx.session.pace.tell(to, cx.now) {
+        return Step::Note(Event::Waiting { origin: to.to_string(), after });
+    }
+    let most = cx.session.config().requests_per_second;
+    match most {
+        Some(most) if cx.session.pace.tell_of_limit(to, cx.now) => {
+            Step::Note(Event::Notice(format!("{to} is asked no more than {most} times a second, as it was configured")))
+        }
+        _ => Step::Wait(until),
     }
 }
 
