@@ -123,8 +123,8 @@ pub fn hold<F: Flow>(
         match dialogue.pop_front() {
             Some((expected, answer)) if expected == asks => answer,
             expected => {
-                let expected = expected.map_or("nothing".to_owned(), |(expected, _)| expected);
-                wrong.get_or_insert(format!("asked for `{asks}` where it should have been `{expected}`"));
+                let expected = expected.map_or_else(|| "nothing".to_owned(), |(expected, _)| expected);
+                wrong.get_or_insert_with(|| format!("asked for `{asks}` where it should have been `{expected}`"));
                 status(418)
             }
         }

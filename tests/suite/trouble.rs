@@ -226,7 +226,7 @@ fn an_operation_has_a_budget() {
     let mut script = Script::new(|request: &Request| {
         let times = tries.entry(request.line()).or_default();
         *times += 1;
-        if *times % 4 == 0 { there() } else { status(502) }
+        if times.is_multiple_of(4) { there() } else { status(502) }
     });
     let why = script.run(&mut Session::new(config.clone(), 1), many(1000)).unwrap_err();
     assert!(matches!(why, Error::GivenUp { .. }) && why.is_transient(), "{why}");

@@ -127,8 +127,7 @@ mod tests {
 
     /// Each of these is told a minute after the last one. Whether the operation is given up at the last.
     fn is_given_up(events: &[Event]) -> bool {
-        let mut config = Config::default();
-        config.patience = Duration::from_secs(300);
+        let config = Config { patience: Duration::from_secs(300), ..Config::default() };
         let mut session = Session::new(config, 1);
         let mut operation = Operation::new(Pinging::new("r.example".parse().unwrap()));
         let mut now = Time::ZERO;
