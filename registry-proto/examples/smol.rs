@@ -23,7 +23,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::client::conn::http1;
 use registry_proto::archive::{Disk, Opened};
-use registry_proto::flow::{Destination, Push, PushOptions};
+use registry_proto::flow::{Destination, Operation, Push, PushOptions};
 use registry_proto::job::{
     Collecting, Completion, Failure, FailureKind, FileRange, Filing, Incoming, Job, JobId, More, Payload, Phase, Plan,
     Progress, Received, Storage, Timeouts, reachable,
@@ -49,11 +49,8 @@ const HEADERS: usize = 200;
 ///
 /// # Errors
 /// The flow's.
-pub async fn drive<F: Flow>(
-    session: &mut Session,
-    mut flow: F,
-    mut tell: impl FnMut(Event),
-) -> Result<F::Output, Error> {
+pub async fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+    let mut flow = Operation::new(flow);
     let epoch = Instant::now();
     let (sender, answers) = unbounded();
     // Whoever drops a task cancels it: that goes for aborted jobs as well as for all of them when this future is dropped.

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use registry_proto::archive::{Disk, Opened};
-use registry_proto::flow::{Destination, Push, PushOptions};
+use registry_proto::flow::{Destination, Operation, Push, PushOptions};
 use registry_proto::job::{
     Completion, Failure, FailureKind, Incoming, Job, JobId, More, Payload, Phase, Plan, Progress, Received, Storage,
     Timeouts, reachable,
@@ -38,7 +38,8 @@ const HEADERS: usize = 200;
 ///
 /// # Errors
 /// The flow's.
-pub fn drive<F: Flow>(session: &mut Session, mut flow: F, mut tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+pub fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+    let mut flow = Operation::new(flow);
     let epoch = Instant::now();
     let (sender, answers) = mpsc::channel();
     let mut running: BTreeMap<JobId, Arc<Line>> = BTreeMap::new();

@@ -6,7 +6,7 @@ use http::{Method, StatusCode, Uri};
 
 use crate::archive::ArchiveError;
 use crate::job::{Failure, FailureKind, ProxyFault};
-use crate::spec::{ApiError, Challenge, Digest, ScopeSet, redacted};
+use crate::spec::{ApiError, Challenge, Digest, ScopeSet, is_transient, redacted};
 
 /// Why an operation did not succeed. The variant says whose fault it is; the text says what was asked of whom, what came
 /// back and what to do next. No secret is ever part of it.
@@ -37,6 +37,17 @@ pub enum Error {
         /// How often it was tried.
         tries: u32,
     },
+    /// The operation as a whole was in trouble for longer than [`Config::patience`](crate::Config::patience), or more often
+    /// than [`Config::retry_budget`](crate::Config::retry_budget) allows.
+    #[error("{request}: {why}; given up: {because} (do it again later)")]
+    GivenUp {
+        /// What was asked last, without secrets.
+        request: String,
+        /// What came of it.
+        why: String,
+        /// Which limit it ran into.
+        because: String,
+    },
     /// A local file could not be read, or does not hold what it should.
     #[error("{0}{advice}", advice = local_advice(.0))]
     Local(Failure),
@@ -66,9 +77,8 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport { last, .. } => last.is_transient(),
-            Self::Registry(refusal) => {
-                refusal.status.is_server_error() || refusal.status == StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::Registry(refusal) => is_transient(refusal.status),
+            Self::GivenUp { .. } => true,
             _ => false,
         }
     }

@@ -148,6 +148,14 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static), otherwise: FailureKin
         {
             return Failure::new(FailureKind::Protocol, hyper);
         }
+        #[cfg(feature = "http2")]
+        if let Some(h2) = why.downcast_ref::<h2::Error>()
+            && h2.is_remote()
+            && (h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM))
+        {
+            // (What a GOAWAY names as taken up goes on, and fails otherwise if it does.)
+            return Failure::new(FailureKind::Unprocessed, h2);
+        }
         innermost = why;
         next = why.source();
     }

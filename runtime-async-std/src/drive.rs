@@ -11,6 +11,7 @@ use event_listener::Event as Wake;
 use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt as _, select_biased};
+use registry_proto::flow::Operation;
 use registry_proto::job::JobId;
 use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
 use surf::Client as Surf;
@@ -49,7 +50,8 @@ impl Driver {
     }
 
     /// Runs a flow to its end.
-    pub(crate) async fn drive<F: Flow>(&self, mut flow: F, mut tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+    pub(crate) async fn drive<F: Flow>(&self, flow: F, mut tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+        let mut flow = Operation::new(flow);
         let mut answers = FuturesUnordered::new();
         let mut running = Running { driver: self, jobs: BTreeMap::new() };
         let mut cancelled = false;

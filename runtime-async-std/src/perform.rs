@@ -71,6 +71,10 @@ async fn exchange(surf: &Surf, request: http::Request<Payload>, plan: Plan, time
     if result.is_ok() && sent() {
         line.keep();
     }
+    let result = result.map_err(|(why, filed)| match why.kind() {
+        FailureKind::Cut if line.was_resting() => (Failure::new(FailureKind::Stale, why.detail()), filed),
+        _ => (why, filed),
+    });
     drop(line);
     let pumped = match pump {
         Some((pump, _)) => Some(pump.stop().await),

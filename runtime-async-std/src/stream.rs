@@ -99,20 +99,34 @@ impl Line {
     pub(crate) const fn keep(&mut self) {
         self.keep = true;
     }
+
+    /// Whether the connection was kept from an earlier request, and nothing was heard on it since.
+    pub(crate) fn was_resting(&self) -> bool {
+        self.hangup().is_some_and(|hangup| hangup.resting.load(Ordering::SeqCst))
+    }
+
+    /// (Of an HTTP/2 connection there is none.)
+    fn hangup(&self) -> Option<Arc<Hangup>> {
+        let mut extensions = Extensions::new();
+        self.captured.connection_metadata().as_ref()?.get_extras(&mut extensions);
+        extensions.remove()
+    }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
+        let hangup = self.hangup();
         if self.keep {
+            if let Some(hangup) = hangup {
+                hangup.resting.store(true, Ordering::SeqCst);
+            }
             return;
         }
-        let mut extensions = Extensions::new();
         if let Some(connected) = self.captured.connection_metadata().as_ref() {
             // Its reply may have come just now, unheard, and the connection be about to serve somebody else.
             connected.poison();
-            connected.get_extras(&mut extensions);
         }
-        if let Some(hangup) = extensions.get::<Arc<Hangup>>() {
+        if let Some(hangup) = hangup {
             hangup.over.store(true, Ordering::SeqCst);
             hangup.task.wake();
         }
@@ -123,6 +137,8 @@ impl Drop for Line {
 #[derive(Debug, Default)]
 struct Hangup {
     over: AtomicBool,
+    /// A request on it has ended well, and nothing was read from it since.
+    resting: AtomicBool,
     /// hyper's, which reads and writes.
     task: AtomicWaker,
 }
@@ -187,6 +203,9 @@ impl Read for Conn {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, scratch),
             Io::Tls(stream) => Pin::new(stream).poll_read(cx, scratch),
         })?;
+        if got > 0 {
+            this.hangup.resting.store(false, Ordering::SeqCst);
+        }
         to.put_slice(&scratch[..got]);
         Poll::Ready(Ok(()))
     }
@@ -203,6 +222,7 @@ impl Write for Conn {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.hangup.check(cx)?;
         match &mut self.get_mut().io {
             Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
@@ -210,6 +230,8 @@ impl Write for Conn {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // TLS would say goodbye first, to a peer that may take nothing any more.
+        self.hangup.check(cx)?;
         match &mut self.get_mut().io {
             Io::Plain(stream) => Pin::new(stream).poll_close(cx),
             Io::Tls(stream) => Pin::new(stream).poll_close(cx),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
+use registry_proto::flow::Operation;
 use registry_proto::job::{Completion, Job, JobId};
 use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
 
@@ -68,9 +69,10 @@ impl Driver {
     fn drive_in<'scope, F: Flow>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
-        mut flow: F,
+        flow: F,
         mut tell: impl FnMut(Event),
     ) -> Result<F::Output, Error> {
+        let mut flow = Operation::new(flow);
         let (sender, inbox) = mpsc::channel();
         let mut running = Running { driver: self, inbox: self.register(sender.clone()), jobs: BTreeMap::new() };
         let mut workers = Workers::new(self, sender);

@@ -53,7 +53,7 @@ fn exchange(
     stop: &Stop,
     moved: &mut Option<Digester>,
 ) -> Result<(http::response::Parts, Received), Failure> {
-    let _stoppable = Stoppable::by(stop);
+    let stoppable = Stoppable::by(stop);
     let (head, payload) = request.into_parts();
     let response = match payload {
         Payload::File(range) => {
@@ -78,7 +78,14 @@ fn exchange(
         }
         Payload::Empty => agent.run(configured(agent, http::Request::from_parts(head, ()), timeouts)),
     };
-    receive(response.map_err(|why| failure_of(&why))?, plan, timeouts, stop, moved)
+    let response = response.map_err(|why| {
+        let why = failure_of(&why);
+        match why.kind() {
+            FailureKind::Cut if stoppable.met_a_stale_connection() => Failure::new(FailureKind::Stale, why.detail()),
+            _ => why,
+        }
+    });
+    receive(response?, plan, timeouts, stop, moved)
 }
 
 /// The request with its time limits.

@@ -39,6 +39,8 @@ thread_local! {
     /// How the body that is being sent gets ahead.
     static PROGRESS: Cell<Option<Progress>> = const { Cell::new(None) };
     static STOP: RefCell<Option<Stop>> = const { RefCell::new(None) };
+    /// A connection that was kept has ended before anything was heard on it.
+    static STALE: Cell<bool> = const { Cell::new(false) };
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,7 +82,13 @@ pub(crate) struct Stoppable(());
 impl Stoppable {
     pub(crate) fn by(stop: &Stop) -> Self {
         STOP.set(Some(Arc::clone(stop)));
+        STALE.set(false);
         Self(())
+    }
+
+    /// Whether a connection that was kept has ended, since then, before anything was heard on it.
+    pub(crate) fn met_a_stale_connection(&self) -> bool {
+        STALE.get()
     }
 }
 
@@ -326,36 +334,63 @@ impl<T: Transport> Connector<T> for SkippingConnector {
     type Out = Skipping<T>;
 
     fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<T>) -> Result<Option<Skipping<T>>, Error> {
-        Ok(chained.map(Skipping))
+        Ok(chained.map(|transport| Skipping { transport, resting: false }))
     }
 }
 
-/// Spares TLS what is left of a refused body.
+/// Spares TLS what is left of a refused body, and knows what was heard since the connection was kept.
 #[derive(Debug)]
-struct Skipping<T>(T);
+struct Skipping<T> {
+    transport: T,
+    /// It was kept, and nothing was heard on it since.
+    resting: bool,
+}
+
+impl<T> Skipping<T> {
+    /// How waiting for more ended.
+    fn heard(&mut self, came: Result<bool, Error>) -> Result<bool, Error> {
+        match &came {
+            Ok(true) => self.resting = false,
+            Ok(false) | Err(Error::Io(_)) if self.resting => STALE.set(true),
+            _ => {}
+        }
+        came
+    }
+}
 
 impl<T: Transport> Transport for Skipping<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        self.0.buffers()
+        self.transport.buffers()
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        if SENDING.get() == Sending::Refused { Ok(()) } else { self.0.transmit_output(amount, timeout) }
+        if SENDING.get() == Sending::Refused {
+            return Ok(());
+        }
+        let sent = self.transport.transmit_output(amount, timeout);
+        if self.resting && matches!(sent, Err(Error::Io(_))) {
+            STALE.set(true);
+        }
+        sent
     }
 
     fn maybe_await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.0.maybe_await_input(timeout)
+        let came = self.transport.maybe_await_input(timeout);
+        self.heard(came)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.0.await_input(timeout)
+        let came = self.transport.await_input(timeout);
+        self.heard(came)
     }
 
     fn is_open(&mut self) -> bool {
-        self.0.is_open()
+        // ureq asks when it keeps a connection, and once more before it is used again.
+        self.resting = true;
+        self.transport.is_open()
     }
 
     fn is_tls(&self) -> bool {
-        self.0.is_tls()
+        self.transport.is_tls()
     }
 }

@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use http::{Extensions, Uri};
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
@@ -37,6 +37,8 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
+/// How much is read at first from a connection that was kept.
+const FIRST_READ: usize = 4 << 10;
 
 /// hyper with our connector: what every operation of a client sends through.
 #[derive(Clone, Debug)]
@@ -94,6 +96,14 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
             && hyper.is_parse()
         {
             return Failure::new(FailureKind::Protocol, hyper);
+        }
+        #[cfg(feature = "http2")]
+        if let Some(h2) = why.downcast_ref::<h2::Error>()
+            && h2.is_remote()
+            && (h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM))
+        {
+            // (What a GOAWAY names as taken up goes on, and fails otherwise if it does.)
+            return Failure::new(FailureKind::Unprocessed, h2);
         }
         connecting |= why.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect());
         innermost = why;
@@ -197,20 +207,34 @@ impl Line {
     pub(crate) const fn keep(&mut self) {
         self.keep = true;
     }
+
+    /// Whether the connection was kept from an earlier request, and nothing was heard on it since.
+    pub(crate) fn was_resting(&self) -> bool {
+        self.hangup().is_some_and(|hangup| hangup.resting.load(Ordering::SeqCst))
+    }
+
+    /// (Of an HTTP/2 connection there is none.)
+    fn hangup(&self) -> Option<Arc<Hangup>> {
+        let mut extensions = Extensions::new();
+        self.captured.connection_metadata().as_ref()?.get_extras(&mut extensions);
+        extensions.remove()
+    }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
+        let hangup = self.hangup();
         if self.keep {
+            if let Some(hangup) = hangup {
+                hangup.resting.store(true, Ordering::SeqCst);
+            }
             return;
         }
-        let mut extensions = Extensions::new();
         if let Some(connected) = self.captured.connection_metadata().as_ref() {
             // Its reply may have come just now, unheard, and the connection be about to serve somebody else.
             connected.poison();
-            connected.get_extras(&mut extensions);
         }
-        if let Some(hangup) = extensions.get::<Arc<Hangup>>() {
+        if let Some(hangup) = hangup {
             hangup.over.store(true, Ordering::SeqCst);
             hangup.task.wake();
         }
@@ -221,6 +245,8 @@ impl Drop for Line {
 #[derive(Debug, Default)]
 struct Hangup {
     over: AtomicBool,
+    /// A request on it has ended well, and nothing was read from it since.
+    resting: AtomicBool,
     /// hyper's, which reads and writes.
     task: AtomicWaker,
 }
@@ -248,26 +274,22 @@ impl Connection for Limited {
     }
 }
 
-macro_rules! forward_io {
-    () => {
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.stream).poll_flush(cx)
-        }
-
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.stream).poll_shutdown(cx)
-        }
-
-        fn is_write_vectored(&self) -> bool {
-            self.stream.is_write_vectored()
-        }
-    };
-}
-
 impl Read for Limited {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut to: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         self.hangup.check(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, to)
+        if !self.hangup.resting.load(Ordering::SeqCst) {
+            return Pin::new(&mut self.stream).poll_read(cx, to);
+        }
+        // Only of memory of our own can be told whether there is more in it afterwards.
+        let mut first = [0; FIRST_READ];
+        let room = to.remaining().min(FIRST_READ);
+        let mut first = ReadBuf::new(&mut first[..room]);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, first.unfilled()))?;
+        if !first.filled().is_empty() {
+            self.hangup.resting.store(false, Ordering::SeqCst);
+        }
+        to.put_slice(first.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -286,7 +308,20 @@ impl Write for Limited {
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
-    forward_io!();
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.hangup.check(cx)?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // TLS would say goodbye first, to a peer that may take nothing any more.
+        self.hangup.check(cx)?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }
 
 /// The system's names, without the addresses that the core says nobody may be sent to.
@@ -421,5 +456,15 @@ impl Write for Early {
         self.soften(written, length)
     }
 
-    forward_io!();
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
+use registry_proto::flow::Operation;
 use registry_proto::job::JobId;
 use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
 use tokio::sync::watch;
@@ -47,10 +48,11 @@ impl Driver {
     /// Runs a flow to its end.
     pub(crate) async fn drive<F: Flow>(
         &self,
-        mut flow: F,
+        flow: F,
         mut cancelled: watch::Receiver<bool>,
         mut tell: impl FnMut(Event),
     ) -> Result<F::Output, Error> {
+        let mut flow = Operation::new(flow);
         let mut answers = FuturesUnordered::new();
         let mut running = Running { driver: self, jobs: BTreeMap::new() };
         let mut generation = self.generation.subscribe();

@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod bench;
 pub mod copies;
+pub mod dialogue;
 pub mod docker_registry;
 pub mod fuzzed;
 pub mod hand_made;
@@ -13,6 +14,7 @@ pub mod images;
 pub mod keeping;
 pub mod memory;
 pub mod mirrors;
+pub mod numbered;
 pub mod proxy;
 pub mod pulls;
 pub mod referrers;

@@ -15,7 +15,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use registry_proto::archive::make::{self, SampleImage};
-use registry_proto::flow::{Destination, Platforms, Pull, PullOptions};
+use registry_proto::flow::{Destination, Platforms, Pull, PullOptions, Push, PushOptions};
 use registry_proto::testing::registry::{Profile, Registry};
 use registry_proto::{Config, Event, Scheme};
 use registry_tokio::Client;
@@ -23,6 +23,7 @@ use rustls::pki_types::PrivateKeyDer;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// A registry that speaks HTTP/2 over TLS and nothing else.
 struct Served {
@@ -35,12 +36,15 @@ struct Seen {
     registry: Mutex<Registry>,
     /// After so many requests a connection is told to end (GOAWAY).
     most: u64,
+    /// Each third request is refused before it is looked at (REFUSED_STREAM).
+    refuses: bool,
+    refused: AtomicU64,
     connections: AtomicU64,
     requests: AtomicU64,
 }
 
 impl Served {
-    async fn start(most: u64) -> Self {
+    async fn start(most: u64, refuses: bool) -> Self {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -54,7 +58,8 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let registry = Mutex::new(Registry::new(Profile::distribution_3()));
-        let seen = Arc::new(Seen { registry, most, connections: 0.into(), requests: 0.into() });
+        let (connections, requests, refused) = Default::default();
+        let seen = Arc::new(Seen { registry, most, refuses, refused, connections, requests });
         let shared = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -75,6 +80,9 @@ impl Served {
 
 async fn serve(acceptor: TlsAcceptor, stream: TcpStream, seen: Arc<Seen>) {
     let Ok(stream) = acceptor.accept(stream).await else { return };
+    if seen.refuses {
+        return refuse(stream, seen).await;
+    }
     let (answered, most) = (Arc::new(AtomicU64::new(0)), seen.most);
     let counting = Arc::clone(&answered);
     let service = service_fn(move |request| {
@@ -95,6 +103,32 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, seen: Arc<Seen>) {
     .ok();
 }
 
+/// By hand, since hyper refuses no single stream.
+async fn refuse(stream: TlsStream<TcpStream>, seen: Arc<Seen>) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        if seen.requests.fetch_add(1, Ordering::Relaxed) % 3 == 2 {
+            seen.refused.fetch_add(1, Ordering::Relaxed);
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            continue;
+        }
+        let seen = Arc::clone(&seen);
+        tokio::spawn(async move {
+            let (head, mut body) = request.into_parts();
+            let mut got = Vec::new();
+            while let Some(Ok(piece)) = body.data().await {
+                got.extend_from_slice(&piece);
+                let _ = body.flow_control().release_capacity(piece.len());
+            }
+            let (head, bytes) = seen.registry.lock().unwrap().handle(&head, got.into()).into_parts();
+            let sent = respond.send_response(Response::from_parts(head, ()), bytes.is_empty());
+            if let (Ok(mut sending), false) = (sent, bytes.is_empty()) {
+                let _ = sending.send_data(bytes, true);
+            }
+        });
+    }
+}
+
 async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Result<Response<Full<Bytes>>, Infallible> {
     assert_eq!(request.version(), Version::HTTP_2);
     seen.requests.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +147,7 @@ fn archive(folder: &Path) -> std::path::PathBuf {
 }
 
 async fn there_and_back(most: u64) -> (u64, u64) {
-    let served = Served::start(most).await;
+    let served = Served::start(most, false).await;
     let folder = TempDir::new().unwrap();
     let reference = format!("{}/app:v1", served.host).parse().unwrap();
     let to = Destination::Reference(format!("{}/app:v1", served.host).parse().unwrap());
@@ -146,4 +180,25 @@ async fn one_connection_carries_everything() {
 async fn connections_that_end_are_replaced() {
     let (connections, requests) = there_and_back(5).await;
     assert!(connections >= 6, "{connections} connections for {requests} requests");
+}
+
+/// REFUSED_STREAM: nothing was done with the request, so that it is sent again without a question, whatever it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_taken_up_is_sent_again() {
+    let served = Served::start(u64::MAX, true).await;
+    let folder = TempDir::new().unwrap();
+    let to = Destination::Reference(format!("{}/app:v1", served.host).parse().unwrap());
+    let flow = Push::new(archive(folder.path()), to, PushOptions::default());
+    let (mut retried, mut asked) = (Vec::new(), Vec::new());
+    let client = served.client();
+    let pushed = client.run_with(flow, |event| match event {
+        Event::Retrying { why, .. } => retried.push(why),
+        Event::Asked { request, .. } => asked.push(request.to_string()),
+        _ => {}
+    });
+    pushed.await.unwrap();
+    assert!(served.seen.refused.load(Ordering::Relaxed) > 10);
+    assert!(retried.iter().all(|why| why.contains("did not take the request up")), "{retried:?}");
+    let probed = asked.iter().filter(|asked| asked.starts_with("GET") && asked.contains("/uploads/")).count();
+    assert_eq!(probed, 0, "{asked:?}");
 }

@@ -236,7 +236,7 @@ fn early_answers(runtime: Runtime, ending: Then, over_tls: bool) {
     }
 }
 
-fn early_answer_and_go_on(runtime: Runtime) {
+fn c94_early_answer_and_go_on(runtime: Runtime) {
     early_answers(runtime, Then::Go, false);
 }
 
@@ -352,7 +352,7 @@ fn a_lost_reply_sends_nothing_twice(runtime: Runtime) {
     assert_eq!(server.registry().ledger().commits.values().max(), Some(&1));
 }
 
-fn a_short_reply_is_a_cut(runtime: Runtime) {
+fn c42_a_short_reply_is_a_cut(runtime: Runtime) {
     let short = [
         format!("HTTP/1.1 200 OK\r\n{VERSION}\r\nContent-Length: 100\r\n\r\n{{}}"),
         format!("HTTP/1.1 200 OK\r\n{VERSION}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel"),
@@ -406,13 +406,43 @@ fn a_connection_closed_while_idle_is_not_used(runtime: Runtime) {
 }
 
 fn a_connection_that_dies_when_it_is_used_again(runtime: Runtime) {
-    let server = serve(|asked| if asked.nth == 0 { Answer::raw(pong()) } else { Answer::cut(0) });
-    let mut config = quick();
-    // One place, so that there is only one connection that can be dead, and the next is a new one.
-    (config.retries, config.requests_per_registry) = (1, NonZeroUsize::MIN);
-    let ran = pings(runtime, config, &server, 5);
-    assert!(ran.result.as_ref().unwrap().iter().all(is_pong), "{:?}", ran.result);
+    for over_tls in [false, true] {
+        let server = serve_over(over_tls, |asked| if asked.nth == 0 { Answer::raw(pong()) } else { Answer::cut(0) });
+        // It counts as no try, and nobody waits. One place, so that there is only one connection that can be dead, and the
+        // next is a new one.
+        let mut config = once();
+        config.requests_per_registry = NonZeroUsize::MIN;
+        config.scheme = if over_tls { Scheme::Https } else { Scheme::Http };
+        let ran = run_trusting(runtime, server.root(), config, Series::new((0..5).map(|_| ping(&server))));
+        assert!(ran.result.as_ref().unwrap().iter().all(is_pong), "{:?}", ran.result);
+        assert_eq!(ran.retries(), [""; 0], "TLS: {over_tls}");
+        assert_eq!(server.log().len(), 1 + 2 * 4, "each was asked once more");
+    }
+    // What has said a word is not dead, but cut.
+    let server = serve(|asked| match asked.nth {
+        0 => Answer::raw(pong()),
+        _ => Answer::raw("HTTP/1.1 200 OK\r\nContent-Le").then(Then::Close),
+    });
+    let mut config = once();
+    config.requests_per_registry = NonZeroUsize::MIN;
+    let ran = pings(runtime, config, &server, 2);
+    assert_eq!(kind_of(&ran.result.unwrap()[1]), FailureKind::Cut);
     // What changes something is asked about before it is sent again.
+    for (sample, mut config) in [(Sample::small(), once()), (Sample::big(), quick())] {
+        let died = AtomicBool::new(false);
+        let server =
+            serve(move |asked| match is_blob_put(asked) && asked.nth > 0 && !died.swap(true, Ordering::SeqCst) {
+                true => Answer::cut(0),
+                false => Answer::registry(),
+            });
+        config.requests_per_registry = NonZeroUsize::MIN;
+        let ran = sample.push(runtime, config, &server);
+        // (How much of a large body was taken on before it showed, the kernel says: it may look like a cut.)
+        assert!(ran.result.is_ok() && ran.retries().len() <= 1, "{:?}: {:?}", ran.result, ran.retries());
+        sample.check(&server);
+        assert_eq!(server.registry().ledger().commits.values().max(), Some(&1));
+    }
+    // And a registry that does so all the time gets no further than one in trouble.
     let sample = Sample::small();
     let server = serve(|asked| match asked.nth > 0 && asked.connection < 5 {
         true => Answer::cut(0),
@@ -421,6 +451,11 @@ fn a_connection_that_dies_when_it_is_used_again(runtime: Runtime) {
     let ran = sample.push(runtime, quick(), &server);
     assert!(ran.result.is_ok(), "{:?}", ran.result);
     sample.check(&server);
+    let server = serve(|asked| if asked.nth > 0 { Answer::cut(0) } else { Answer::registry() });
+    let mut config = quick();
+    (config.retries, config.requests_per_registry) = (2, NonZeroUsize::MIN);
+    let ran = sample.push(runtime, config, &server);
+    assert!(ran.result.is_err() && server.log().len() < 50, "{:?}: {} requests", ran.result, server.log().len());
 }
 
 fn three_hundred_layers_on_few_connections(runtime: Runtime) {
@@ -476,11 +511,16 @@ fn replies_without_a_body_that_announce_one(runtime: Runtime) {
     }
 }
 
-fn interim_replies_are_passed_over(runtime: Runtime) {
+fn c94_interim_replies_are_passed_over(runtime: Runtime) {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
     let server = serve(move |_| Answer::raw(interim.to_owned() + &pong()));
     let ran = pings(runtime, once(), &server, 3);
     assert!(ran.result.as_ref().unwrap().iter().all(is_pong), "{:?}", ran.result);
+    // So many that there is no sense in them may be passed over as well, or be an error; but they end.
+    let many = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(17);
+    let server = serve(move |_| Answer::raw(many.clone() + &pong()));
+    let ran = run(runtime, once(), ping(&server));
+    assert!(is_pong(&ran.result) || kind_of(&ran.result) == FailureKind::Protocol, "{:?}", ran.result);
     // In the middle of an upload, too.
     let sample = Sample::big();
     let server = serve(move |_| Answer::registry().first(interim));
@@ -866,7 +906,7 @@ fn a_file_that_changes_is_an_error_of_its_own(runtime: Runtime) {
 }
 
 on_all_runtimes!(
-    early_answer_and_go_on,
+    c94_early_answer_and_go_on,
     early_answer_and_drain,
     early_answer_and_linger,
     early_answer_and_close,
@@ -877,14 +917,14 @@ on_all_runtimes!(
     a_body_cut_halfway_is_resumed,
     a_chunk_cut_halfway_is_resumed,
     a_lost_reply_sends_nothing_twice,
-    a_short_reply_is_a_cut,
+    c42_a_short_reply_is_a_cut,
     extra_bytes_are_nobodys_answer,
     a_connection_closed_while_idle_is_not_used,
     a_connection_that_dies_when_it_is_used_again,
     three_hundred_layers_on_few_connections,
     refusals_keep_their_connection,
     replies_without_a_body_that_announce_one,
-    interim_replies_are_passed_over,
+    c94_interim_replies_are_passed_over,
     old_and_endless_replies,
     a_location_of_eight_kilobytes,
     many_headers,

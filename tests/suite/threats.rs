@@ -5,63 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use registry_tests::numbered::{numbers, root, tests};
 
 /// How many attacks there are.
 const ATTACKS: u32 = 48;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root").to_owned()
-}
-
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("target") {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
-/// The attacks that a test's name says it is about: the parts `a07` or `a7` of `c57_a07_a08_locations`, up to the first part
-/// that is no number of anything.
+/// The attacks that a test's name says it is about.
 fn attacks(name: &str) -> BTreeSet<u32> {
-    let numbered = |part: &&str| {
-        let digits = part.get(1..).unwrap_or_default();
-        part.starts_with(char::is_alphabetic) && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    let parts = name.split('_').take_while(numbered);
-    parts.filter_map(|part| part.strip_prefix('a')?.parse().ok()).collect()
-}
-
-/// The names of all functions that the compiler is told are tests: by `#[test]`, or by standing in `on_all_runtimes!`.
-fn tests() -> BTreeSet<String> {
-    let mut files = Vec::new();
-    for package in ["registry-proto", "runtime-tokio", "runtime-async-std", "runtime-blocking", "tests"] {
-        sources(&root().join(package), &mut files);
-    }
-    let mut found = BTreeSet::new();
-    for file in files {
-        let text = fs::read_to_string(file).unwrap();
-        let mut marked = false;
-        for line in text.lines().map(str::trim) {
-            match line.strip_prefix("fn ") {
-                Some(rest) if marked => {
-                    found.insert(rest.split('(').next().unwrap_or_default().to_owned());
-                    marked = false;
-                }
-                Some(_) => marked = false,
-                None => marked |= line == "#[test]",
-            }
-        }
-        for list in text.split("on_all_runtimes!(").skip(1) {
-            let names = list.split(')').next().unwrap_or_default().split(',').map(str::trim);
-            found.extend(names.filter(|name| !name.is_empty()).map(str::to_owned));
-        }
-    }
-    found
+    numbers(name, 'a')
 }
 
 /// The rows of the tables under a heading: an attack's number and the row's cells.

@@ -79,6 +79,14 @@ pub(crate) fn patched(reply: &Reply, session: &Uri, at: u64, length: u64) -> Res
     Ok((acknowledged(at, length, reply.header(RANGE.as_str())), url))
 }
 
+/// How far the registry has come by its refusal of bytes that it wants others before (416), if that says so, and where the
+/// session goes on.
+pub(crate) fn refused_at(reply: &Reply, session: &Uri) -> (Option<u64>, Uri) {
+    let told = reply.header(LOCATION.as_str()).and_then(|told| lead::session(session, &reply.url, told).ok());
+    // (`0-0` is one byte or none, as ever.)
+    (status_offset(reply.header(RANGE.as_str()), None), told.unwrap_or_else(|| session.clone()))
+}
+
 /// `PUT`: closes the session, with the blob's (remaining) bytes or without any.
 ///
 /// No `Content-Range`: it belongs to the last chunk of a chunked upload only, and some registries apply their chunk limits
@@ -146,7 +154,7 @@ fn location(reply: &Reply, home: &Uri) -> Result<Option<Uri>, Error> {
 
 /// The smallest chunk that the registry takes, except for the last one. A value that makes no sense is ignored, one that is
 /// larger than we would buffer or bear is left to fail by itself.
-fn chunk_min(reply: &Reply, limits: &Limits) -> u64 {
+pub(crate) fn chunk_min(reply: &Reply, limits: &Limits) -> u64 {
     let told = reply.headers.get(CHUNK_MIN_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
     told.unwrap_or(0).min(limits.chunk_max)
 }

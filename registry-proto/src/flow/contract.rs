@@ -28,7 +28,8 @@ use crate::time::Time;
 ///    `Content-Length`; feed a reply's body to the job's [`Incoming`](crate::job::Incoming) only.
 /// 5. When [`Session::generation`](crate::Session::generation) has moved, wake the drivers of the session's other flows.
 /// 6. Hold the session only for the length of one `poll` or `handle`.
-/// 7. When it is dropped before `Done`, tell [`Session::abandon`](crate::Session::abandon) which jobs it was running.
+/// 7. Run it as an [`Operation`](super::Operation): a user's patience has an end.
+/// 8. When it is dropped before `Done`, tell [`Session::abandon`](crate::Session::abandon) which jobs it was running.
 ///
 /// ```
 /// use registry_proto::{Flow, Session, Step, Time};

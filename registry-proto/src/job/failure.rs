@@ -30,6 +30,13 @@ pub enum FailureKind {
     Timeout(Phase),
     /// The connection ended before the exchange did: reset, closed, stopped in the middle of a body.
     Cut,
+    /// As [`Cut`](Self::Cut), of a connection that was kept from an earlier request, before a byte of this one's reply: unless much
+    /// of a body had gone out, the peer had most likely closed it before the request came, which is no sign of trouble (RFC 9112
+    /// §9.3.1).
+    Stale,
+    /// The peer says that it did nothing with the request: HTTP/2's `REFUSED_STREAM`, or a `GOAWAY` that leaves the request out
+    /// (RFC 9113 §8.7). It is safe to send anything again.
+    Unprocessed,
     /// What came back was not HTTP, or broke its framing.
     Protocol,
     /// A reply was larger than its limit.
@@ -96,7 +103,7 @@ impl Failure {
     }
 
     /// What the operating system or the HTTP stack said.
-    pub(crate) fn detail(&self) -> &str {
+    pub fn detail(&self) -> &str {
         &self.detail
     }
 
@@ -113,18 +120,24 @@ impl Failure {
             FailureKind::Proxy(fault) => fault.is_transient(),
             kind => matches!(
                 kind,
-                FailureKind::Connect | FailureKind::Timeout(_) | FailureKind::Cut | FailureKind::Protocol
+                FailureKind::Connect
+                    | FailureKind::Timeout(_)
+                    | FailureKind::Cut
+                    | FailureKind::Stale
+                    | FailureKind::Unprocessed
+                    | FailureKind::Protocol
             ),
         }
     }
 
-    /// Whether it is certain that the registry saw nothing of the request.
+    /// Whether it is certain that the registry did nothing with the request.
     pub(crate) const fn sent_nothing(&self) -> bool {
         matches!(
             self.kind,
             FailureKind::Connect
                 | FailureKind::Forbidden
                 | FailureKind::Proxy(_)
+                | FailureKind::Unprocessed
                 | FailureKind::Timeout(Phase::Connect)
         )
     }
@@ -155,6 +168,8 @@ impl fmt::Display for Failure {
             FailureKind::Timeout(Phase::Body) => "stalled: next to no bytes moved for too long",
             FailureKind::Timeout(Phase::Whole) => "took too long as a whole",
             FailureKind::Cut => "the connection was cut",
+            FailureKind::Stale => "the connection, kept from an earlier request, had ended",
+            FailureKind::Unprocessed => "the peer did not take the request up",
             FailureKind::Protocol => "the peer does not speak HTTP properly",
             FailureKind::TooLarge => "the reply is too large",
             FailureKind::Source => "reading the local file failed",

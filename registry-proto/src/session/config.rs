@@ -49,10 +49,16 @@ pub struct Config {
     /// that it is too much (429, 503) or grows silent. One in eight is kept from blobs.
     pub requests_per_registry: NonZeroUsize,
     /// How many requests to one registry are sent in a second, at most, over all operations of a client. `None`: as many as it
-    /// takes.
+    /// takes. That requests wait for it is told once, as a notice.
     pub requests_per_second: Option<NonZeroU32>,
     /// How often a request is tried again, and how often in a row a blob may run into trouble without getting ahead.
     pub retries: u32,
+    /// How many requests of one operation may have to be made again, beyond as many as were answered since: the most that a
+    /// registry in trouble is asked in vain, however many blobs there are to move.
+    pub retry_budget: u32,
+    /// How long an operation goes on with nothing but trouble: no answer, no byte, only failures and pauses, its registry's own
+    /// among them.
+    pub patience: Duration,
     /// The longest first pause before trying again; it doubles from one try to the next.
     pub backoff: Duration,
     /// The longest pause of our own choosing.
@@ -94,6 +100,9 @@ impl Default for Config {
             requests_per_registry: NonZeroUsize::new(30).expect("30 is not 0"),
             requests_per_second: None,
             retries: 6,
+            retry_budget: 300,
+            // Longer than one request may have to wait with all its tries.
+            patience: Duration::from_secs(45 * 60),
             backoff: Duration::from_millis(500),
             backoff_limit: Duration::from_secs(30),
             retry_after_limit: Duration::from_secs(300),

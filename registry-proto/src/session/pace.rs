@@ -72,6 +72,8 @@ struct Lane {
     told: Time,
     /// When the next request may be sent, if there is a limit per second.
     next: Time,
+    /// Somebody was told of that limit.
+    told_of_limit: bool,
     /// By how many places it is narrower than allowed.
     closed: usize,
     /// What went well since the lane last changed.
@@ -174,9 +176,16 @@ impl Pace {
         })
     }
 
-    /// Whether `origin` asked for a pause that is not over.
+    /// Whether the registry at `origin` has asked for a pause that is not over.
     pub(crate) fn is_paused(&self, origin: &Origin, now: Time) -> bool {
         self.lanes.get(origin).is_some_and(|lane| lane.paused_until > now)
+    }
+
+    /// Whether requests wait because so many have been sent in this second, and nobody has been told of that.
+    pub(crate) fn tell_of_limit(&mut self, origin: &Origin, now: Time) -> bool {
+        self.lanes
+            .get_mut(origin)
+            .is_some_and(|lane| lane.next > now && !std::mem::replace(&mut lane.told_of_limit, true))
     }
 
     /// Nothing goes to `origin` before `until`.
@@ -286,6 +295,7 @@ mod tests {
         pace.occupy(&at, JobId::new(1), Time::ZERO, Load::Small, rules);
         let then = Time::ZERO + quarter;
         assert_eq!(pace.admit(&at, Time::ZERO, Load::Small, rules), Err(NotYet::Until(then)));
+        assert!(pace.tell_of_limit(&at, Time::ZERO) && !pace.tell_of_limit(&at, Time::ZERO), "it is told once");
         assert_eq!(pace.admit(&at, then, Load::Small, rules), Ok(()));
         pace.occupy(&at, JobId::new(2), then, Load::Small, rules);
         assert_eq!(pace.admit(&at, then, Load::Small, rules), Err(NotYet::Until(then + quarter)));

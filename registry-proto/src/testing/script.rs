@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Response, Uri};
 
 use crate::archive::make::MemoryDisk;
 use crate::archive::{Disk as _, Opened};
+use crate::flow::Operation;
 use crate::job::{Completion, Failure, FailureKind, FileRange, Incoming, Job, JobId, More, Payload, Plan, Received};
 use crate::testing::files::MemoryFiles;
 use crate::{Digester, Error, Event, Flow, Session, Step, Time};
@@ -148,7 +149,7 @@ impl<A: FnMut(&Request) -> Result<Response<Bytes>, Failure>> Script<A> {
         session: &mut Session,
         flows: impl IntoIterator<Item = F>,
     ) -> Vec<Result<F::Output, Error>> {
-        let mut flows: Vec<Option<F>> = flows.into_iter().map(Some).collect();
+        let mut flows: Vec<_> = flows.into_iter().map(|flow| Some(Operation::new(flow))).collect();
         let mut results: Vec<Option<Result<F::Output, Error>>> = flows.iter().map(|_| None).collect();
         let mut pending: Vec<Pending> = Vec::new();
         for _ in 0..MOST_STEPS {

@@ -16,6 +16,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::archive::make::MemoryDisk;
 use crate::archive::{Disk, Opened};
+use crate::flow::Operation;
 use crate::job::{
     Completion, Failure, FailureKind, FileRange, Incoming, Job, JobId, More, Payload, Phase, Plan, Received, Ticket,
     kind,
@@ -173,9 +174,10 @@ impl Simulation {
     pub fn run_until<F: Flow>(
         &mut self,
         session: &mut Session,
-        mut flow: F,
+        flow: F,
         kill_at: u64,
     ) -> Result<Ran<F::Output>, Vec<Asked>> {
+        let mut flow = Operation::new(flow);
         let began = self.now;
         let mut numbers: BTreeSet<JobId> = BTreeSet::new();
         let mut events = Vec::new();

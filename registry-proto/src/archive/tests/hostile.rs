@@ -49,6 +49,16 @@ fn c98_a_diff_id_that_is_not_the_layer() {
     assert!(matches!(fault, ArchiveFault::Mismatch { .. }) && text.contains(&wrong), "{text}");
 }
 
+/// Nothing here unpacks, so that nothing can burst: a layer that says that it is gzip, and is not, is taken as it is.
+#[test]
+fn c101_compressed_layers_are_not_unpacked() {
+    let bomb = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0xff; 100_000]].concat();
+    let manifest = json!([{"Config": "c.json", "Layers": ["bomb", "2"]}]);
+    let read = read(archive("c.json", &manifest).file("bomb", &bomb).finish()).unwrap();
+    let layer = read.images()[0].root().image().unwrap().layers[0].clone();
+    assert_eq!((layer.digest, layer.size), (Digest::of(&bomb), bomb.len() as u64));
+}
+
 #[test]
 fn documents_of_the_wrong_form() {
     let (fault_, text) = fault(archive("c.json", &json!([])).finish());

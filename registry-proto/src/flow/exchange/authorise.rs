@@ -34,12 +34,11 @@ use crate::endpoint::token::{self, Bearer, Proof, Realm, Token};
 use crate::endpoint::{Ask, Reply};
 use crate::error::{Denied, DeniedBecause, Error};
 use crate::flow::Context;
-use crate::flow::exchange::is_transient;
 use crate::flow::exchange::route::Route;
 use crate::job::JobId;
 use crate::secret::Credential;
 use crate::session::{Area, AuthScheme, Permission, TokenKey, TokenRequest, Wish};
-use crate::spec::{Challenge, Origin, Registry, RepositoryName, ScopeSet, lead};
+use crate::spec::{Challenge, Origin, Registry, RepositoryName, ScopeSet, is_transient, lead};
 use crate::time::Time;
 
 /// How many rounds of authentication one request may take.

@@ -7,7 +7,8 @@
 //!            │ ▲                         ├─ 3xx ──▶ (next hop) ───┤
 //!    no token│ │token                    ├─ 429, 5xx, cut ─▶ Pause┘ while there are tries
 //!            │ │                         ├─ not over in time ─▶ (abort) Over
-//!            ▼ │                         └─ anything else ─▶ Over: the owner's business
+//!            ▼ │                         ├─ a kept connection was closed, once ─▶ Ready
+//!            │ │                         └─ anything else ─▶ Over: the owner's business
 //!          Fetching ─ 429, 5xx, cut ─▶ Pause
 //! ```
 //!
@@ -35,7 +36,7 @@ use crate::event::Event;
 use crate::flow::{Context, Flow, Step};
 use crate::job::{Completion, Failure, FailureKind, Job, JobId, Outcome, Payload, Phase, Plan, Timeouts};
 use crate::session::{Load, NotYet, Strain};
-use crate::spec::{ApiError, Origin, Registry, parse_warnings, retry_after};
+use crate::spec::{ApiError, Origin, Registry, is_transient, parse_warnings, retry_after};
 use crate::time::Time;
 
 /// How often one request sets out again because the place that a redirect led to refused it.
@@ -73,6 +74,8 @@ pub(crate) struct Exchange {
     tries: u32,
     /// How often the place that a redirect led to refused.
     detours: u32,
+    /// It has met with a kept connection that was closed.
+    was_stale: bool,
     started: Option<Time>,
     /// When the request under way was sent.
     asked_at: Time,
@@ -100,6 +103,7 @@ impl Exchange {
             ask,
             tries: 0,
             detours: 0,
+            was_stale: false,
             started: None,
             asked_at: Time::ZERO,
             notes: VecDeque::new(),
@@ -155,6 +159,11 @@ impl Exchange {
         let target = self.route.target().clone();
         let load = if self.ask.is_bulk { Load::Bulk } else { Load::Small };
         if let Err(until) = admitted(cx, &target, load) {
+            if self.ask.replay == Replay::Never && cx.session.pace.is_paused(&target, cx.now) {
+                // Nobody sits out a registry's pause only to tidy up there.
+                self.state = State::Over;
+                return Step::Done(Err(Error::Cancelled));
+            }
             return wait(cx, &target, until);
         }
         match self.authorisation(cx) {
@@ -276,6 +285,10 @@ impl Exchange {
                     Fetched::Later(why) => (why, respect_retry_after(cx, &reply)),
                 }
             }
+            Outcome::Failed { why, .. } if self.is_only_stale(&why) => {
+                self.authorisation.hold(job);
+                return State::Ready;
+            }
             Outcome::Failed { why, .. } if why.is_transient() && self.tries < self.most_tries(cx) => {
                 (why.to_string(), None)
             }
@@ -339,7 +352,9 @@ impl Exchange {
             return State::Settled(Box::new(Err(error)));
         }
         if is_transient(status) {
-            let again = self.may_go_again() && self.tries < self.most_tries(cx);
+            // Where mounting is broken (500), a plain upload works.
+            let is_broken = status == StatusCode::INTERNAL_SERVER_ERROR && self.is_mount();
+            let again = self.may_go_again() && self.tries < self.most_tries(cx) && !is_broken;
             let why = describe(status, &reply.errors());
             // If not, the owner will ask again in its own way: not before the registry allows it.
             let until = respect_retry_after(cx, &reply);
@@ -354,8 +369,11 @@ impl Exchange {
     /// 403 to a manifest `PUT` may mean an immutable tag that is already right (Docker Hub), and 403 to a mount that the
     /// source can't be read: their owners look closer.
     fn keeps_forbidden(&self) -> bool {
-        self.ask.method == Method::PUT && self.ask.url.path().contains("/manifests/")
-            || self.ask.method == Method::POST && self.ask.url.query().is_some_and(|query| query.starts_with("mount="))
+        self.ask.method == Method::PUT && self.ask.url.path().contains("/manifests/") || self.is_mount()
+    }
+
+    fn is_mount(&self) -> bool {
+        self.ask.method == Method::POST && self.ask.url.query().is_some_and(|query| query.starts_with("mount="))
     }
 
     /// Whether a request that was answered may be sent again as it is.
@@ -367,6 +385,10 @@ impl Exchange {
         let asked = self.asked();
         if why.is_local() {
             return State::Settled(Box::new(Err(Error::Local(why))));
+        }
+        if self.may_go_again() && self.is_only_stale(&why) {
+            self.restart();
+            return State::Ready;
         }
         let may_repeat = match self.ask.replay {
             Replay::Anytime => why.is_transient(),
@@ -387,6 +409,12 @@ impl Exchange {
             return State::Settled(Box::new(Err(error)));
         }
         State::Settled(Box::new(Ok(Answer::Lost(Lost { asked, why, moved }))))
+    }
+
+    /// A connection that was kept had been closed by its peer. On another one the same is asked again at once, and that counts
+    /// as no try; but a peer could do it for ever, so that it is believed once.
+    fn is_only_stale(&mut self, why: &Failure) -> bool {
+        why.kind() == FailureKind::Stale && !std::mem::replace(&mut self.was_stale, true)
     }
 
     /// From the start: a redirect's target may have expired.
@@ -513,11 +541,17 @@ fn admitted(cx: &mut Context<'_>, to: &Origin, load: Load) -> Result<(), Option<
     })
 }
 
-/// Until then, with a word about it if it is a pause that nobody has been told of.
+/// Until then, with a word about it if it is for a reason that nobody has been told of.
 fn wait(cx: &mut Context<'_>, to: &Origin, until: Option<Time>) -> Step<Answer> {
-    match cx.session.pace.tell(to, cx.now) {
-        Some(after) => Step::Note(Event::Waiting { origin: to.to_string(), after }),
-        None => Step::Wait(until),
+    if let Some(after) = cx.session.pace.tell(to, cx.now) {
+        return Step::Note(Event::Waiting { origin: to.to_string(), after });
+    }
+    let most = cx.session.config().requests_per_second;
+    match most {
+        Some(most) if cx.session.pace.tell_of_limit(to, cx.now) => {
+            Step::Note(Event::Notice(format!("{to} is asked no more than {most} times a second, as it was configured")))
+        }
+        _ => Step::Wait(until),
     }
 }
 
@@ -537,7 +571,8 @@ fn strain(outcome: &Outcome) -> Strain {
 /// Nothing goes to whoever said so before the time it named.
 fn respect_retry_after(cx: &mut Context<'_>, reply: &Reply) -> Option<Time> {
     let date = reply.header("date");
-    let told = retry_after(reply.header(RETRY_AFTER.as_str())?, date)?;
+    // "At once" is no pause: ours are longer.
+    let told = retry_after(reply.header(RETRY_AFTER.as_str())?, date).filter(|told| !told.is_zero())?;
     let until = cx.now + told.min(cx.session.config().retry_after_limit);
     if let Some(origin) = Origin::of(&reply.url) {
         cx.session.pace.pause(&origin, until);
@@ -554,10 +589,6 @@ fn no_token(cx: &mut Context<'_>, fetch: &Fetch, why: Error) -> State {
 
 fn timeouts(cx: &Context<'_>) -> Timeouts {
     cx.session.config().timeouts
-}
-
-pub(super) fn is_transient(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504 | 507..=509 | 520..=599)
 }
 
 fn describe(status: StatusCode, errors: &[ApiError]) -> String {

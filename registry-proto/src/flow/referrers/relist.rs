@@ -31,10 +31,9 @@ use crate::endpoint::manifest::{self, Presence, Put};
 use crate::endpoint::referrers::{self, Listed, Over};
 use crate::error::Error;
 use crate::event::Event;
-use crate::flow::exchange::is_transient;
 use crate::flow::{Answer, Context, Exchange, Flow, Lost, Step, ready};
 use crate::job::Completion;
-use crate::spec::{Descriptor, Digest, Manifest, Origin, Repository, Tag, TagOrDigest, relist};
+use crate::spec::{Descriptor, Digest, Manifest, Origin, Repository, Tag, TagOrDigest, is_transient, relist};
 use crate::time::Time;
 
 /// How often a list is read and put again because somebody else was faster.

@@ -91,6 +91,8 @@ pub struct Upload {
     /// Troubles in a row without progress.
     troubles: u32,
     restarts: u32,
+    /// A request has met with a kept connection that was closed, since it last got ahead.
+    was_stale: bool,
     notes: VecDeque<Event>,
     state: State,
 }
@@ -161,6 +163,7 @@ enum Pause {
 /// What follows a pause, or a blob that turned out not to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
+    GoOn,
     Probe,
     Confirm,
     Restart,
@@ -213,6 +216,7 @@ impl Upload {
             mark: 0,
             troubles: 0,
             restarts: 0,
+            was_stale: false,
             notes: VecDeque::new(),
             state: State::New,
         })
@@ -288,7 +292,7 @@ impl Upload {
             self.best = at;
             self.meter.raise(at);
             if cx.session.config().timeouts.is_ahead(at - self.mark, self.size) {
-                (self.mark, self.troubles) = (at, 0);
+                (self.mark, self.troubles, self.was_stale) = (at, 0, false);
             }
             self.notes.push_back(Event::Sent { repository: self.repository.clone(), blob: self.id(), sent: at });
         }

@@ -14,10 +14,14 @@ use crate::event::Event;
 use crate::flow::{Answer, Context, Held, Lost, unreachable_loss};
 use crate::job::{Failure, FailureKind, Outcome, Payload};
 use crate::session::UploadPolicy;
-use crate::spec::{AckedOffset, ErrorCode};
+use crate::spec::{AckedOffset, ErrorCode, is_transient};
 
 /// How often an upload starts over because of what the registry says (as opposed to a bad network).
 const RESTARTS: u32 = 2;
+/// How often because it says that the bytes are wrong, which they are not: what was sent has the digest.
+const RESTARTS_OF_BLAME: u32 = 1;
+/// How many bytes of a body may be gone before it shows that nobody takes them.
+const TAKEN_ON: u64 = 1 << 20;
 
 impl Upload {
     pub(super) fn start(&mut self, cx: &Context<'_>) -> State {
@@ -170,7 +174,7 @@ impl Upload {
             // After a lost reply the blob may have been committed all the same (GHCR).
             404 if part.closes => State::Confirming(self.look(), Then::Restart),
             404 => self.restart(cx, &reply),
-            400 if self.restarts < RESTARTS && blames_content(&reply) => self.restart(cx, &reply),
+            400 if self.restarts < RESTARTS_OF_BLAME && blames_content(&reply) => self.restart(cx, &reply),
             405 | 501 if !part.closes && part.length > 0 => {
                 let learned = self.learned(cx);
                 if learned.takes_whole(self.size) {
@@ -192,8 +196,21 @@ impl Upload {
             }
             // Out of order, or (GHCR) too large: the session's state tells which.
             416 => {
-                self.learned(cx).refused_size(&limits, part.length);
-                self.trouble(cx, &reply.asked, "it wants other bytes first", Then::Probe, Pause::None)
+                let Some(session) = self.session.clone() else { return self.restart(cx, &reply) };
+                let (told, url) = upload::refused_at(&reply, &session);
+                self.session = Some(url);
+                let told = told.filter(|at| *at <= self.size);
+                if told.is_none_or(|at| at == part.at) {
+                    self.learned(cx).refused_size(&limits, part.length);
+                }
+                let then = match told {
+                    Some(at) => {
+                        self.progress(cx, at);
+                        Then::GoOn
+                    }
+                    None => Then::Probe,
+                };
+                self.trouble(cx, &reply.asked, "it wants other bytes first", then, Pause::None)
             }
             // Twice the same is no accident: there are registries that can't end an upload in chunks without bytes (ECR).
             500 if part.closes
@@ -205,7 +222,7 @@ impl Upload {
                 self.learned(cx).failed_at_an_empty_end();
                 self.begin_again(cx, &reply)
             }
-            _ if is_worth_another_try(reply.status) => {
+            _ if is_transient(reply.status) => {
                 let why = reply.status.to_string();
                 let then = if part.closes { Then::Confirm } else { Then::Probe };
                 if self.troubles >= cx.session.config().retries {
@@ -222,12 +239,18 @@ impl Upload {
         let limits = cx.session.config().limits;
         let got = lost.moved.as_ref().map_or(0, |sent| sent.at().saturating_sub(part.at).min(part.length));
         self.adopt(lost.moved.as_ref());
-        if part.length > 0 && !lost.why.sent_nothing() {
+        // Of a peer that had gone before, sockets and drivers hear before they have taken on more than this.
+        let is_stale = lost.why.kind() == FailureKind::Stale && got <= TAKEN_ON;
+        if part.length > 0 && !lost.why.sent_nothing() && !is_stale {
             self.learned(cx).cut(&limits, got, part.length);
         }
         // Only what was handed over whole can have been committed; of what was in memory nobody knows how much that was.
         let whole = got == part.length || self.source.is_some();
         let then = if part.closes && whole { Then::Confirm } else { Then::Probe };
+        // A connection that its peer had closed is no sign of trouble; but to one that does so each time it is.
+        if is_stale && !std::mem::replace(&mut self.was_stale, true) {
+            return self.after_pause(cx, then);
+        }
         if self.troubles >= cx.session.config().retries {
             let error = Error::Transport { asked: lost.asked, last: lost.why, tries: self.troubles + 1 };
             return self.fail(cx, error);
@@ -251,6 +274,7 @@ impl Upload {
             }
         };
         self.session = Some(url);
+        self.chunk_min = self.chunk_min.max(upload::chunk_min(reply, &limits));
         let mark = self.mark;
         self.progress(cx, at);
         if at == part.at + part.length {
@@ -368,8 +392,9 @@ impl Upload {
         State::Pausing(cx.now + after, then)
     }
 
-    pub(super) fn after_pause(&self, cx: &Context<'_>, then: Then) -> State {
+    pub(super) fn after_pause(&mut self, cx: &mut Context<'_>, then: Then) -> State {
         match then {
+            Then::GoOn => self.next(cx),
             Then::Probe => self.probe(cx),
             Then::Confirm => State::Confirming(self.look(), Then::Probe),
             Then::Restart => self.open(cx, false),
@@ -421,8 +446,4 @@ fn blames_content(reply: &Reply) -> bool {
             )
         )
     })
-}
-
-const fn is_worth_another_try(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 425 | 429) || status.as_u16() >= 500 && !matches!(status.as_u16(), 501 | 505)
 }

@@ -1,0 +1,157 @@
+//! What a user waits for: a flow, with an end to the user's patience.
+//!
+//! ```text
+//!              answers, and bytes that move: one retry is given back, the clock stands still
+//!                    ┌───┐
+//!                    │   ▼
+//!   running ─────────┴─ running ──▶ the flow's own end
+//!                    │
+//!                    └─ retries used up, or the next pause would end too late ─▶ cancelled ─▶ GivenUp
+//! ```
+//!
+//! Each request and each blob has tries of its own, and gets new ones whenever it comes ahead. An operation of a thousand blobs
+//! could so ask a registry that is down for the day tens of thousands of times. Here is counted over all of them.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::event::Event;
+use crate::flow::{Context, Flow, Step};
+use crate::job::Completion;
+use crate::spec::is_transient;
+use crate::time::Time;
+
+/// A flow as a driver runs it for a user: given up as a whole when its registry is in trouble for too long
+/// ([`Config::patience`](crate::Config::patience)) or too often ([`Config::retry_budget`](crate::Config::retry_budget)).
+///
+/// It listens to what the flow tells; a driver wraps whatever it is given in it.
+#[derive(Debug)]
+pub struct Operation<F> {
+    flow: F,
+    /// Retries beyond the answers since.
+    spent: u32,
+    /// Since when nothing has come but trouble.
+    since: Option<Time>,
+    given_up: Option<Error>,
+}
+
+impl<F: Flow> Operation<F> {
+    /// With all the patience that the session's configuration gives it.
+    pub const fn new(flow: F) -> Self {
+        Self { flow, spent: 0, since: None, given_up: None }
+    }
+
+    /// What follows from an event: the only place that decides it.
+    fn after_event(&mut self, cx: &Context<'_>, event: &Event) -> Option<Error> {
+        let config = cx.session.config();
+        let (request, why, after) = match event {
+            Event::Asked { reply, took, .. } => {
+                let answered = reply.as_ref().is_ok_and(|status| !is_transient(*status));
+                // A driver gives up what doesn't move: what took longer than its limits has moved bytes until it failed.
+                let limits = config.timeouts;
+                if answered || *took > limits.connect + limits.head + limits.idle {
+                    self.since = None;
+                    self.spent = self.spent.saturating_sub(u32::from(answered));
+                }
+                return None;
+            }
+            Event::Retrying { request, why, after } => {
+                self.spent += 1;
+                (request.clone(), why.clone(), *after)
+            }
+            Event::Waiting { origin, after } => (origin.clone(), "it asked for a pause".to_owned(), *after),
+            _ => return None,
+        };
+        let since = *self.since.get_or_insert(cx.now);
+        let because = if self.spent > config.retry_budget {
+            format!("{} requests of this operation had to be made again", self.spent)
+        } else if cx.now.since(since) + after > config.patience {
+            let so_far = Duration::from_secs(cx.now.since(since).as_secs());
+            format!("nothing else has come for {so_far:?}, and another {after:?} would be too long")
+        } else {
+            return None;
+        };
+        Some(Error::GivenUp { request, why, because })
+    }
+}
+
+impl<F: Flow> Flow for Operation<F> {
+    type Output = F::Output;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<F::Output> {
+        match self.flow.poll(cx) {
+            Step::Note(event) => {
+                if self.given_up.is_none()
+                    && let Some(why) = self.after_event(cx, &event)
+                {
+                    self.given_up = Some(why);
+                    self.flow.cancel();
+                }
+                Step::Note(event)
+            }
+            Step::Done(Err(Error::Cancelled)) => Step::Done(Err(self.given_up.take().unwrap_or(Error::Cancelled))),
+            step => step,
+        }
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        self.flow.handle(cx, done)
+    }
+
+    fn cancel(&mut self) {
+        self.flow.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, StatusCode};
+
+    use super::*;
+    use crate::error::Asked;
+    use crate::flow::Pinging;
+    use crate::job::{Failure, FailureKind};
+    use crate::{Config, Session};
+
+    fn asked(reply: Result<u16, FailureKind>, took: u64) -> Event {
+        Event::Asked {
+            request: Asked::new(&Method::PUT, &"https://r.example/u".parse().unwrap()),
+            reply: reply.map(|code| StatusCode::from_u16(code).unwrap()).map_err(|kind| Failure::new(kind, "")),
+            took: Duration::from_secs(took),
+        }
+    }
+
+    fn retrying(after: u64) -> Event {
+        Event::Retrying { request: "PUT /u".into(), why: "cut".into(), after: Duration::from_secs(after) }
+    }
+
+    /// Each of these is told a minute after the last one. Whether the operation is given up at the last.
+    fn is_given_up(events: &[Event]) -> bool {
+        let config = Config { patience: Duration::from_secs(300), ..Config::default() };
+        let mut session = Session::new(config, 1);
+        let mut operation = Operation::new(Pinging::new("r.example".parse().unwrap()));
+        let mut now = Time::ZERO;
+        let mut last = None;
+        for event in events {
+            assert!(last.is_none(), "it was given up too early");
+            now = now + Duration::from_secs(60);
+            last = operation.after_event(&session.at(now), event);
+        }
+        last.is_some()
+    }
+
+    #[test]
+    fn the_clock_runs_while_there_is_nothing_but_trouble() {
+        let cut = || asked(Err(FailureKind::Cut), 1);
+        let in_vain = || asked(Ok(503), 1);
+        assert!(!is_given_up(&[cut(), retrying(1), in_vain(), retrying(1), cut(), retrying(1)]));
+        assert!(is_given_up(&[cut(), retrying(1), in_vain(), retrying(1), cut(), retrying(61)]));
+        assert!(!is_given_up(&[cut(), retrying(1), asked(Ok(404), 1), retrying(1), cut(), retrying(290)]));
+        // A body that was on its way for so long has got ahead until it was cut.
+        let long = asked(Err(FailureKind::Cut), 600);
+        assert!(!is_given_up(&[cut(), retrying(1), long, retrying(1), cut(), retrying(170)]));
+        let waiting = |seconds| Event::Waiting { origin: "r".into(), after: Duration::from_secs(seconds) };
+        assert!(!is_given_up(&[waiting(300)]));
+        assert!(is_given_up(&[waiting(301)]));
+    }
+}
