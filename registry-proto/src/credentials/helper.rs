@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(ran(false, "credentials not found in native keychain").done(), Ok(false));
         assert_eq!(ran(true, "").done(), Ok(true));
         assert!(ran(false, "locked").done().is_err());
-        assert_eq!(ran(false, "\u{1b}[31mit is \u{202e}\nlocked").done(), Err("it says: [31mit is locked".to_owned()));
+        assert_eq!(ran(false, "it is \u{1b}[31m\u{202e}\nlocked").done(), Err("it says: it is [31m locked".to_owned()));
         assert!(!format!("{:?}", ran(true, "hunter2")).contains("hunter2"));
     }
 
