@@ -134,7 +134,6 @@ impl CopyScenario {
                     matches!(why, Error::Transport { .. } | Error::Registry(_) | Error::Denied(_)),
                     "an error that nothing here can cause: {why}"
                 );
-                assert!(!why.to_string().contains("secret"), "a secret in an error: {why}");
             }
         }
         for host in [HERE, THERE] {

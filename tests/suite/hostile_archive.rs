@@ -107,6 +107,11 @@ fn a21_names_are_names_and_never_paths() {
             assert!(spy.opened.borrow().iter().all(|path| path == Path::new("x.tar")), "{:?}", spy.opened);
         }
     }
+    // Nor is a name made to fit by taking away what is wrong with it.
+    for name in ["../l", "/l", "a/../l", "./../l", "//l", "l\0"] {
+        refused(name, with_layer_at(name).file("l", b"layer").finish());
+        refused(name, with_layer_at("k").symlink("k", &format!("../{name}")).file("l", b"layer").finish());
+    }
     // Entries that nobody asks for are left where they are.
     let strange = with_layer_at("l")
         .file("../../../etc/cron.d/x", b"* * * * * root evil")
@@ -215,6 +220,14 @@ fn a24_documents_that_lie() {
     };
     for (what, archive) in [
         ("two manifests", layer(with_layer_at("l")).file("manifest.json", b"[]").finish()),
+        ("two manifests, and either would do", {
+            let other = json!([{"Config": "c.json", "RepoTags": ["other:v1"], "Layers": ["l"]}]);
+            layer(with_layer_at("l")).file("manifest.json", other.to_string().as_bytes()).finish()
+        }),
+        (
+            "two configurations, and either would do",
+            layer(with_layer_at("l")).file("c.json", &image().config()).finish(),
+        ),
         ("two configurations", layer(with_layer_at("l")).file("./c.json", b"{}").finish()),
         ("a configuration under another's digest", named(&format!("{}.json", other.encoded()), "l")),
         ("a layer under another's digest", named("c.json", &format!("blobs/sha256/{}", other.encoded()))),

@@ -7,9 +7,9 @@
 use std::num::NonZeroU64;
 
 use registry_proto::flow::{
-    Copy, CopyOptions, FetchConfig, FetchManifest, Platforms, Pull, PullOptions, ReadBlob, Resolve,
+    Copy, CopyOptions, FetchBlob, FetchConfig, FetchManifest, Platforms, Pull, PullOptions, ReadBlob, Resolve,
 };
-use registry_proto::spec::{Digest, Manifest, Platform, Reference};
+use registry_proto::spec::{Descriptor, Digest, Manifest, MediaType, Platform, Reference};
 use registry_proto::testing::registry::{Profile, Registry};
 use registry_proto::testing::script::{Request, Script};
 use registry_proto::{Config, Error, Session};
@@ -79,6 +79,15 @@ fn a14_a_page_is_no_blob() {
     let flow = Pull::new(["r.example/n:v1".parse().unwrap()], "/out.tar", options);
     let why = script.run(&mut anonymous(), flow).unwrap_err();
     assert!(matches!(why, Error::Protocol { .. } | Error::Integrity { .. }), "{why}");
+
+    // What stays in memory, of the right length.
+    let blob = Descriptor::new(MediaType::OCI_CONFIG, Digest::of(b"{}"), 2);
+    for body in ["[]", "{", "{} "] {
+        let mut script = Script::new(|_: &Request| serve("", body));
+        let why =
+            script.run(&mut anonymous(), FetchBlob::new("r.example/n".parse().unwrap(), blob.clone())).unwrap_err();
+        assert!(matches!(why, Error::Protocol { .. } | Error::Integrity { .. }), "{body}: {why}");
+    }
 
     let mut destination = Registry::new(Profile::distribution_3());
     let mut script = Script::new(|request: &Request| match request.host() {

@@ -17,7 +17,7 @@ use registry_tests::images::{check_index, image, put, put_index, put_manifest, r
 /// Where the simulator's registry is.
 const HOST: &str = "localhost:5000";
 
-fn simulate<F: Flow>(registry: Registry, flow: F) -> Ran<F::Output> {
+fn simulate<F: Flow + std::fmt::Debug>(registry: Registry, flow: F) -> Ran<F::Output> {
     let mut world = Simulation::new(1, registry, MemoryDisk::default());
     world.run(&mut Session::new(Config::default(), 1), flow)
 }

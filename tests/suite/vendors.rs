@@ -63,7 +63,7 @@ fn ok<T>(vendor: &str, what: &str, ran: Ran<T>) -> T {
 }
 
 /// What a registry can't do is said with these words.
-fn refused<F: Flow>(
+fn refused<F: Flow + std::fmt::Debug>(
     vendor: &str,
     support: Support,
     words: &str,

@@ -10,13 +10,16 @@ use serde_json::{Map, Value, json};
 use super::helper::Helper;
 use super::key::{candidates, normalised};
 use crate::secret::{Credential, Secret};
-use crate::spec::{Registry, RepositoryName};
+use crate::spec::{Registry, RepositoryName, clean};
 
 /// Some files have no padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+/// How much is shown of a key, in characters.
+const LONGEST_KEY: usize = 300;
 
 /// The content of such a file. What it holds beside credentials is kept when it is changed.
 ///
@@ -86,7 +89,8 @@ impl AuthFile {
             let mut same: Vec<(&String, &Value)> = entries.iter().filter(|(name, _)| normalised(name) == key).collect();
             same.sort_by_key(|(name, _)| (**name != written, **name != key));
             for (name, entry) in same {
-                if let Some(credential) = credential(entry).map_err(|why| format!("its entry for {name} {why}"))? {
+                let wrong = |why| format!("its entry for {} {why}", clean(name, LONGEST_KEY));
+                if let Some(credential) = credential(entry).map_err(wrong)? {
                     return Ok(Some((key, credential)));
                 }
             }
@@ -281,6 +285,10 @@ mod tests {
             let why = AuthFile::parse(wrong.as_bytes()).unwrap_err();
             assert!(!why.contains("hunter2"), "{why}");
         }
+        // A key's path means nothing, so that anything may stand there.
+        let odd = file(r#"{"auths":{"https://r.example/\u001b[31m\u202e":{"auth":"hunter2"}}}"#);
+        let why = odd.find(&"r.example".parse().unwrap(), None).unwrap_err();
+        assert!(why.starts_with("its entry for https://r.example/ [31m can't be read"), "{why}");
         assert_eq!(AuthFile::parse(b" \n").unwrap(), AuthFile::default());
         for odd in [r#"{"auths":[]}"#, r#"{"auths":{"r.example":3}}"#, r#"{"credHelpers":3,"credsStore":["x"]}"#] {
             assert_eq!(found(&file(odd), "r.example"), None, "{odd}");

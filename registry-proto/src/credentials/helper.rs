@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::auth_file::pair_of;
 use crate::secret::{Credential, Secret};
-use crate::spec::Registry;
+use crate::spec::{Registry, clean};
 
 /// The user for whom the secret is an identity token.
 const TOKEN_USER: &str = "<token>";
@@ -62,8 +62,7 @@ impl Helper {
     pub fn new(name: &str) -> Result<Self, String> {
         let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if name.is_empty() || name.len() > 100 || !name.bytes().all(fine) {
-            let shown: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
-            return Err(format!("`{shown}` is no name of a credential helper"));
+            return Err(format!("`{}` is no name of a credential helper", clean(name, 100)));
         }
         Ok(Self(name.to_owned()))
     }
@@ -140,14 +139,11 @@ impl Ran {
 
     /// A helper says on standard output what went wrong. It may be anything: it goes to a terminal.
     fn complaint(&self) -> String {
-        let said = String::from_utf8_lossy(&self.stdout);
-        let line: Vec<&str> =
-            said.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
-        let line = line.join(" ");
-        match line.as_str() {
+        let said = clean(&String::from_utf8_lossy(&self.stdout), 300);
+        match said.as_str() {
             "" => "it failed without saying why".to_owned(),
             json if json.starts_with(['{', '[', '"']) => "it failed".to_owned(),
-            said => format!("it says: {}", said.chars().take(300).collect::<String>()),
+            said => format!("it says: {said}"),
         }
     }
 }
@@ -189,6 +185,7 @@ mod tests {
         assert_eq!(ran(false, "credentials not found in native keychain").done(), Ok(false));
         assert_eq!(ran(true, "").done(), Ok(true));
         assert!(ran(false, "locked").done().is_err());
+        assert_eq!(ran(false, "it is \u{1b}[31m\u{202e}\nlocked").done(), Err("it says: it is [31m locked".to_owned()));
         assert!(!format!("{:?}", ran(true, "hunter2")).contains("hunter2"));
     }
 
@@ -200,6 +197,8 @@ mod tests {
         for wrong in ["", "a/b", "../x", "a b", "a;b", "a\nb", "ä", &"x".repeat(101)] {
             assert!(Helper::new(wrong).is_err(), "{wrong}");
         }
+        let odd = Helper::new("\u{202e}\u{1b}[31mred").unwrap_err();
+        assert_eq!(odd, "`[31mred` is no name of a credential helper");
     }
 
     #[test]

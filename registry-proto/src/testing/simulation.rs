@@ -5,9 +5,12 @@
 //!
 //! - no job is numbered twice, and none is under way when the flow is done;
 //! - a flow never waits for nothing, and never spins;
-//! - no more jobs are under way than the configuration allows.
+//! - no more jobs are under way than the configuration allows;
+//! - no password and no token is in an error, an event, or what `Debug` shows of a flow, a job or the session, and no query of a URL
+//!   that a registry has handed out is in an error or an event.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::io::Cursor;
 use std::time::Duration;
 
@@ -26,6 +29,7 @@ use crate::spec::Origin;
 use crate::testing::files::MemoryFiles;
 use crate::testing::registries::Registries;
 use crate::testing::registry::Registry;
+use crate::testing::watch::Watch;
 use crate::{Digester, Error, Event, Flow, Session, Step, Time};
 
 /// How many steps a flow may take before it counts as running in circles.
@@ -57,6 +61,7 @@ pub struct Simulation {
     faults: Faults,
     rng: Rng,
     now: Time,
+    watch: Watch,
 }
 
 /// Which misfortunes happen, and how often.
@@ -123,7 +128,14 @@ impl Simulation {
     pub fn new(seed: u64, registry: Registry, disk: MemoryDisk) -> Self {
         let rng = Rng::new(seed);
         let disk = MemoryFiles::new(disk);
-        Self { registry: Registries::new(registry), disk, faults: Faults::default(), rng, now: Time::ZERO }
+        Self {
+            registry: Registries::new(registry),
+            disk,
+            faults: Faults::default(),
+            rng,
+            now: Time::ZERO,
+            watch: Watch::default(),
+        }
     }
 
     /// With these misfortunes.
@@ -158,8 +170,8 @@ impl Simulation {
     /// Runs a flow to its end.
     ///
     /// # Panics
-    /// When the flow breaks the contract with its driver.
-    pub fn run<F: Flow>(&mut self, session: &mut Session, flow: F) -> Ran<F::Output> {
+    /// When the flow breaks the contract with its driver, or a secret is told.
+    pub fn run<F: Flow + Debug>(&mut self, session: &mut Session, flow: F) -> Ran<F::Output> {
         self.run_until(session, flow, u64::MAX).unwrap_or_else(|_| unreachable!("it never comes to that many jobs"))
     }
 
@@ -170,8 +182,8 @@ impl Simulation {
     /// The requests made until then.
     ///
     /// # Panics
-    /// When the flow breaks the contract with its driver.
-    pub fn run_until<F: Flow>(
+    /// When the flow breaks the contract with its driver, or a secret is told.
+    pub fn run_until<F: Flow + Debug>(
         &mut self,
         session: &mut Session,
         flow: F,
@@ -185,13 +197,20 @@ impl Simulation {
         // Jobs by the time when they will be answered; the number keeps those of one moment apart.
         let mut under_way: BTreeMap<(Time, JobId), Job> = BTreeMap::new();
         let (mut most_at_once, mut most_requests, mut most_sending) = (0, 0, 0);
-        let (mut started, mut spins) = (0, 0);
+        let (mut started, mut spins) = (0_u64, 0);
         for _ in 0..MOST_STEPS {
             match flow.poll(&mut session.at(self.now)) {
                 Step::Run(job) => {
                     started += 1;
                     let id = job.id();
                     assert!(numbers.insert(id), "job {id} was numbered twice");
+                    if let Job::Exchange(_, request, ..) = &job {
+                        self.watch.asked(request);
+                    }
+                    // Now and then: to print them takes longer than to run them.
+                    if started.is_power_of_two() {
+                        self.watch.logged(&(&flow, &job, &session));
+                    }
                     if started >= kill_at {
                         self.kill(under_way.into_values(), &mut requests);
                         session.abandon(numbers);
@@ -208,9 +227,16 @@ impl Simulation {
                     let job = key.and_then(|key| under_way.remove(&key));
                     self.kill(job.into_iter(), &mut requests);
                 }
-                Step::Note(event) => events.push(event),
+                Step::Note(event) => {
+                    self.watch.told(&event);
+                    events.push(event);
+                }
                 Step::Done(result) => {
                     assert!(under_way.is_empty(), "the flow is done, but {} jobs are under way", under_way.len());
+                    if let Err(why) = &result {
+                        self.watch.told(&(why, why.to_string()));
+                    }
+                    self.watch.logged(&session);
                     let took = self.now.since(began);
                     return Ok(Ran { result, events, requests, took, most_at_once, most_requests, most_sending });
                 }
@@ -331,6 +357,7 @@ impl Simulation {
             Fate::Fine | Fate::Cut | Fate::Stalled | Fate::ReplyLost | Fate::Refused => {
                 let length = body.len();
                 let reply = self.registry.handle(&head, body);
+                self.watch.answered(&reply);
                 let lost = fate != Fate::Fine;
                 let mut told = asked(&head, (!lost).then(|| reply.status()), length);
                 if !lost && reply.status().is_client_error() {

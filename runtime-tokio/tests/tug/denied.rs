@@ -12,10 +12,10 @@ use crate::run::{err, printed};
 const TYPED: [&str; 3] = ["-u", "user", "--password-stdin"];
 
 /// A registry whose tokens are as the caller wants them.
-fn with_tokens_that(change: impl FnOnce(&mut bool, &mut Duration)) -> Closed {
+fn with_tokens_that(change: impl FnOnce(&mut bool, &mut bool, &mut Duration)) -> Closed {
     let mut auth = Auth::bearer_for("/token", "registry.test", "user", "swordfish");
-    let Auth::Bearer { anonymous_pull, lifetime, .. } = &mut auth else { unreachable!("made as such") };
-    change(anonymous_pull, lifetime);
+    let Auth::Bearer { anonymous_pull, read_only, lifetime, .. } = &mut auth else { unreachable!("made as such") };
+    change(anonymous_pull, read_only, lifetime);
     closed(auth)
 }
 
@@ -76,7 +76,7 @@ fn nobody_is_logged_in() {
 #[test]
 fn a_missing_scope() {
     // Anybody may pull there; a token is given to who wants to push, too, but it does not reach that far.
-    let registry = with_tokens_that(|anonymous_pull, _| *anonymous_pull = true);
+    let registry = with_tokens_that(|anonymous_pull, _, _| *anonymous_pull = true);
     let home = Home::new();
     let [push, pull] = push_then_pull(&home, &registry.host, &[], "");
     let why = failed(&push);
@@ -88,8 +88,32 @@ fn a_missing_scope() {
 }
 
 #[test]
+fn a_scope_that_is_missing_to_who_is_logged_in() {
+    let registry = with_tokens_that(|_, read_only, _| *read_only = true);
+    let home = Home::new();
+    let [push, pull] = push_then_pull(&home, &registry.host, &TYPED, "swordfish\n");
+    let why = failed(&push);
+    assert!(why.contains("access denied (401)") && why.contains("asked for `repository:app:pull,push`"), "{why}");
+    assert!(why.contains("that this account may do this") && !why.contains("log in"), "{why}");
+    // It was not the password: who may read is let in, and told that there is nothing.
+    assert!(failed(&pull).contains("404"), "{pull:?}");
+}
+
+#[test]
 fn tokens_that_have_expired_when_they_come() {
-    let registry = with_tokens_that(|_, lifetime| *lifetime = Duration::ZERO);
+    let registry = with_tokens_that(|_, _, lifetime| *lifetime = Duration::ZERO);
     let ran = push_then_pull(&Home::new(), &registry.host, &TYPED, "swordfish\n");
     both_failed(&ran, "the registry does not take the token that its token server has just given");
+}
+
+#[test]
+fn a_token_that_was_stored_and_has_expired() {
+    let (registry, home) = (with_tokens(), Home::new());
+    let host = registry.host.as_str();
+    for kind in ["identitytoken", "registrytoken"] {
+        home.write(".docker/config.json", format!(r#"{{"auths":{{"{host}":{{"{kind}":"an-old-token"}}}}}}"#));
+        let ran = push_then_pull(&home, host, &[], "");
+        both_failed(&ran, "the stored token was refused, so it has expired or was revoked: log in again");
+        assert!(ran.iter().all(|output| !err(output).contains("an-old-token")), "{ran:?}");
+    }
 }

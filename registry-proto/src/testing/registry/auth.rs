@@ -122,7 +122,7 @@ pub(super) fn is_realm(auth: Option<&Auth>, path: &str) -> bool {
 
 /// The token endpoint: `GET` with a password in `Authorization`, or OAuth2's `POST` with a form.
 pub(super) fn token(auth: &Auth, tokens: &mut Tokens, now: Duration, call: &Call<'_>, body: &Bytes) -> Outcome {
-    let Auth::Bearer { service, user, password, anonymous_pull, lifetime, .. } = auth else {
+    let Auth::Bearer { service, user, password, anonymous_pull, read_only, lifetime, .. } = auth else {
         return Err(Refusal::no_such_path());
     };
     let form = match *call.method {
@@ -160,7 +160,11 @@ pub(super) fn token(auth: &Auth, tokens: &mut Tokens, now: Duration, call: &Call
     };
 
     let asked = form.all("scope").collect::<Vec<_>>().join(" ");
-    let scopes = if known || user.is_none() { ScopeSet::parse(&asked) } else { ScopeSet::parse(&only_pull(&asked)) };
+    let scopes = if !read_only && (known || user.is_none()) {
+        ScopeSet::parse(&asked)
+    } else {
+        ScopeSet::parse(&only_pull(&asked))
+    };
     let token = tokens.name("access");
     let mut reply =
         json!({ "token": token, "access_token": token, "expires_in": lifetime.as_secs(), "scope": scopes.to_string() });

@@ -25,7 +25,7 @@ mod lists;
 mod manifests;
 mod negotiate;
 mod profile;
-mod query;
+pub(super) mod query;
 mod referrers;
 mod reply;
 mod route;

@@ -105,6 +105,8 @@ pub enum Auth {
         password: Option<String>,
         /// Where there is a user: whether nobody in particular gets tokens too, if only to pull.
         anonymous_pull: bool,
+        /// Whether all tokens are for pulling only, whatever is asked for.
+        read_only: bool,
         /// How long a token is good for.
         lifetime: Duration,
     },
@@ -124,6 +126,7 @@ impl Auth {
             user: None,
             password: None,
             anonymous_pull: false,
+            read_only: false,
             lifetime: Duration::from_secs(300),
         }
     }
@@ -136,6 +139,7 @@ impl Auth {
             user: Some(user.to_owned()),
             password: Some(password.to_owned()),
             anonymous_pull: false,
+            read_only: false,
             lifetime: Duration::from_secs(300),
         }
     }

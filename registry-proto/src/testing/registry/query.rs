@@ -40,7 +40,7 @@ impl Query {
 }
 
 /// Percent-decodes; `None` if that can't be done.
-pub(super) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+pub(in crate::testing) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {

@@ -1,18 +1,26 @@
 //! What a script says, byte by byte.
 
-/// The bytes of an input that are still to be followed.
+/// An input, and the bytes of it that are still to be followed.
 #[derive(Debug)]
-pub(super) struct Script<'a>(&'a [u8]);
+pub(super) struct Script<'a> {
+    whole: &'a [u8],
+    rest: &'a [u8],
+}
 
 impl<'a> Script<'a> {
     pub(super) const fn new(data: &'a [u8]) -> Self {
-        Self(data)
+        Self { whole: data, rest: data }
+    }
+
+    /// All of it, also what was followed.
+    pub(super) const fn whole(&self) -> &'a [u8] {
+        self.whole
     }
 
     /// The next byte, or none at the end.
     pub(super) fn next(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
         Some(*first)
     }
 
@@ -28,9 +36,9 @@ impl<'a> Script<'a> {
 
     /// A text up to the end of its line.
     pub(super) fn text(&mut self) -> &'a [u8] {
-        let end = self.0.iter().position(|byte| *byte == b'\n').unwrap_or(self.0.len());
-        let text = &self.0[..end];
-        self.0 = self.0.get(end + 1..).unwrap_or_default();
+        let end = self.rest.iter().position(|byte| *byte == b'\n').unwrap_or(self.rest.len());
+        let text = &self.rest[..end];
+        self.rest = self.rest.get(end + 1..).unwrap_or_default();
         text
     }
 

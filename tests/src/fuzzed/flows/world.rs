@@ -428,7 +428,7 @@ impl<'a> World<'a> {
         };
         let whole = reply.body().clone();
         let reply = self.bent(reply);
-        self.trust.keep(&whole, reply.status());
+        self.trust.keep(&whole, reply.status(), self.script.whole());
         self.trust.replied(&head.uri, reply.headers(), reply.body());
         let (cut, kept) = match how {
             How::CutOff(length) => (Some(length), true),
