@@ -13,6 +13,7 @@ mod perform;
 pub mod serve;
 mod taking;
 mod tls;
+pub mod unpack;
 
 pub use client::{Client, ClientBuilder};
 pub use registry_proto as proto;

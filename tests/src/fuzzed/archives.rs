@@ -106,6 +106,7 @@ fn look(disk: &MemoryDisk, path: &Path) {
         layers: 2,
         links: 2,
         depth: 1,
+        ..Limits::default()
     };
     for limits in [Limits::default(), small] {
         let Examined { archive, faults } = Archive::examine(disk, &path, &limits);
@@ -148,6 +149,7 @@ fn holds(disk: &MemoryDisk, archive: &Archive, limits: &Limits) {
                     (blob.size(), blob.digest().clone())
                 );
             }
+            BlobContent::Passed { .. } => panic!("nothing goes by here"),
             BlobContent::File { path, range } => {
                 let file = disk.0.get(&**path).unwrap_or_else(|| panic!("{} is not there", path.display()));
                 assert!(path.starts_with(archive.path()), "{}", path.display());

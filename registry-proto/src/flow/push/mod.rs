@@ -4,9 +4,11 @@
 //!   Reading ─▶ (plan: which image goes where) ─▶ Delivering ─▶ the end
 //! ```
 
+mod going_by;
 mod plan;
 mod preview;
 
+pub use going_by::PushFeed;
 pub use plan::{Destination, PushOptions};
 pub use preview::{Preview, Previewed};
 

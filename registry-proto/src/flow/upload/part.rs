@@ -89,7 +89,7 @@ impl Upload {
                 self.digester.feed(part.at, &piece).expect("a part starts at or below the digester's watermark");
                 Payload::Bytes(piece)
             }
-            Content::Remote(_) => {
+            Content::Remote(_) | Content::Fed => {
                 let source = self.source.as_ref().expect("made with the content");
                 let piece = source.slice(part.at, part.length);
                 self.digester.feed(part.at, &piece).expect("a part starts at or below the digester's watermark");

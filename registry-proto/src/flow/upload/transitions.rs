@@ -20,7 +20,11 @@ use crate::spec::{AckedOffset, ErrorCode};
 const RESTARTS: u32 = 2;
 
 impl Upload {
-    pub(super) fn start(&mut self, cx: &Context<'_>) -> State {
+    pub(super) fn start(&mut self, cx: &mut Context<'_>) -> State {
+        if !self.named {
+            // There is nothing to ask for.
+            return self.after_let_in(cx);
+        }
         if cx.session.known.holds(&self.origin, self.name(), &self.digest) {
             return self.settle(Brought::Known);
         }
@@ -81,11 +85,13 @@ impl Upload {
         {
             self.digester = fresh;
         }
-        self.notes.push_back(Event::Sending {
-            repository: self.repository.clone(),
-            blob: self.id(),
-            meter: self.meter.clone(),
-        });
+        if self.named {
+            self.notes.push_back(Event::Sending {
+                repository: self.repository.clone(),
+                blob: self.id(),
+                meter: self.meter.clone(),
+            });
+        }
         self.next(cx)
     }
 

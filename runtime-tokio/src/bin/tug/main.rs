@@ -10,6 +10,7 @@ mod image;
 mod inspect;
 mod lists;
 mod login;
+mod man;
 mod output;
 mod progress;
 mod pull;
@@ -18,6 +19,7 @@ mod referrers;
 mod registry;
 mod serve;
 mod setup;
+mod source;
 mod stored;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -64,6 +66,9 @@ fn run(tug: Tug) -> Result<(), Trouble> {
         clap_complete::generate(shell, &mut Tug::command(), "tug", &mut io::stdout().lock());
         return Ok(());
     }
+    if let Verb::Man { folder } = &tug.verb {
+        return man::man(folder.as_deref());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -91,7 +96,7 @@ fn run(tug: Tug) -> Result<(), Trouble> {
             Verb::Validate(what) => archive::validate(what, voice).await,
             Verb::Serve(what) => serve::serve(what).await,
             Verb::Demo(what) => demo::demo(what, voice).await,
-            Verb::Completions { .. } => unreachable!("handled above"),
+            Verb::Completions { .. } | Verb::Man { .. } => unreachable!("handled above"),
         }
     });
     // A file read that hangs must not keep a finished command from ending.
