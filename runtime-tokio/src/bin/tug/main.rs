@@ -8,6 +8,7 @@ mod copy;
 mod demo;
 mod image;
 mod inspect;
+mod kept;
 mod lists;
 mod login;
 mod man;

@@ -18,13 +18,17 @@ Examples:
 
 /// Run a small registry, for tests and CI
 ///
-/// It keeps everything in memory and forgets it when it ends. Prints its address once it listens.
+/// It keeps everything in memory and forgets it when it ends, unless --dir says where to keep it. Prints its address once it
+/// listens, and runs until Ctrl-C.
 #[derive(Args, Debug)]
 #[command(after_long_help = SERVE_MORE)]
 pub(crate) struct Serve {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
     pub(crate) addr: SocketAddr,
+    /// Keep everything in this folder, too, and begin with what is there; it is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// Show it all at work, with a registry of its own
