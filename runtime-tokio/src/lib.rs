@@ -8,6 +8,8 @@ mod client;
 mod connect;
 mod disk;
 mod drive;
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+pub mod pack;
 mod perform;
 #[cfg(feature = "serve")]
 pub mod serve;

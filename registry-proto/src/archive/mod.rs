@@ -23,6 +23,7 @@ mod limits;
 pub mod make;
 mod oci_layout;
 mod reading;
+mod squeeze;
 mod tape;
 mod tar_header;
 mod tar_index;
@@ -38,6 +39,8 @@ pub use image::{ArchiveBlob, ArchiveImage, BlobContent, ImageName};
 pub use layout::ArchiveFormat;
 pub(crate) use layout::{Content, Contents, TarLayout};
 pub use limits::Limits;
+pub(crate) use squeeze::Squeezed;
+pub use squeeze::{Compressor, Squeeze};
 pub(crate) use tape::{Tape, TapeFile, Wind, Wound};
 
 /// What opens files: a runtime's file system, or a map in tests.

@@ -13,6 +13,7 @@
 //! digest that each file really has.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use super::files::{Files, Place};
 use super::image::BlobContent;
 use super::limits::Limits;
 use super::reading::{self, Markers};
+use super::squeeze::{Compressor, Squeeze, is_bare_tar};
 use super::tar_index::{Entry, TarIndex};
 use super::tar_name::clean;
 use super::tar_record::shown;
@@ -51,6 +53,8 @@ pub(crate) struct Tape {
     files: PassedFiles,
     /// Bytes of documents kept.
     kept: usize,
+    /// What layers are compressed by that are not.
+    compressor: Option<Compressor>,
     current: Option<Current>,
 }
 
@@ -59,8 +63,8 @@ pub(crate) struct Tape {
 pub(crate) enum Wound {
     /// A file that is no document. Its bytes come next, if they are wanted.
     File(Box<Tape>, TapeFile),
-    /// The next bytes of it.
-    Piece(Box<Tape>, Bytes),
+    /// The next bytes of it, and whether they are the last.
+    Piece(Box<Tape>, Bytes, bool),
     /// That was all: what the archive holds.
     Over(Box<Examined>),
 }
@@ -72,6 +76,8 @@ pub(crate) struct TapeFile {
     /// At which byte of the tape it begins.
     pub(crate) start: u64,
     pub(crate) size: u64,
+    /// Whether its pieces are compressed: then there are fewer bytes, with another digest.
+    pub(crate) squeezed: bool,
     /// What its name says that its digest is. Only its bytes can tell whether it is.
     pub(crate) claimed: Option<Digest>,
     pub(crate) algorithm: Algorithm,
@@ -98,6 +104,16 @@ struct Current {
     /// What was read to look at it, and is still to be handed out.
     ahead: Bytes,
     digester: Digester,
+    squeeze: Option<Pressed>,
+}
+
+/// What compresses the file that goes by.
+struct Pressed(Box<dyn Squeeze>);
+
+impl fmt::Debug for Pressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pressed")
+    }
 }
 
 impl Tape {
@@ -109,7 +125,20 @@ impl Tape {
             index: TarIndex::default(),
             passed: BTreeMap::new(),
         };
-        Self { input: Passing(feed), limits: *limits, walker: Walker::new(limits), files, kept: 0, current: None }
+        Self {
+            input: Passing(feed),
+            limits: *limits,
+            walker: Walker::new(limits),
+            files,
+            kept: 0,
+            compressor: None,
+            current: None,
+        }
+    }
+
+    /// Compresses the layers that are not compressed yet.
+    pub(crate) fn compressing(self, compressor: Option<Compressor>) -> Self {
+        Self { compressor, ..self }
     }
 
     /// Goes on, which may take as long as whoever writes lets us wait.
@@ -119,7 +148,7 @@ impl Tape {
     pub(crate) fn wind(mut self: Box<Self>, how: Wind) -> Result<Wound, ArchiveError> {
         match self.turn(how) {
             Ok(Turn::File(file)) => Ok(Wound::File(self, file)),
-            Ok(Turn::Piece(bytes)) => Ok(Wound::Piece(self, bytes)),
+            Ok(Turn::Piece(bytes, last)) => Ok(Wound::Piece(self, bytes, last)),
             Ok(Turn::Over) => {
                 // Whatever comes of it: the archive is complete.
                 let _ = self.input.skip(AFTER);
@@ -147,12 +176,14 @@ impl Tape {
                     self.pass(current, None)?;
                     continue;
                 }
+                Wind::By(size) if current.squeeze.is_some() => self.squeeze(&mut current, size)?,
                 Wind::By(size) => self.read(&mut current, size)?,
                 Wind::On => self.read(&mut current, BUFFER)?,
             };
+            let last = current.left == 0;
             self.current = Some(current);
             if how != Wind::On {
-                return Ok(Turn::Piece(piece));
+                return Ok(Turn::Piece(piece, last));
             }
         }
     }
@@ -177,6 +208,7 @@ impl Tape {
             head: Bytes::new(),
             ahead: Bytes::new(),
             digester: Digester::new(algorithm),
+            squeeze: None,
         };
         current.head = self.take(&current, size.min(HEAD as u64))?;
         current.ahead = current.head.clone();
@@ -186,15 +218,23 @@ impl Tape {
             self.pass(current, Some(whole))?;
             return Ok(None);
         }
+        if let Some(compressor) = self.compressor.as_ref().filter(|_| is_bare_tar(&current.head)) {
+            let started = compressor.start().map_err(|why| self.walker.io(&self.input, why))?;
+            current.squeeze = Some(Pressed(started));
+        }
+        let squeezed = current.squeeze.is_some();
         let shown = shown(&current.name);
         let claimed = in_blobs.or_else(|| claimed.as_deref().and_then(|name| digest_of_layer(name, &current.head)));
         self.current = Some(current);
-        Ok(Some(TapeFile { name: shown, start, size, claimed, algorithm }))
+        Ok(Some(TapeFile { name: shown, start, size, squeezed, claimed, algorithm }))
     }
 
     /// Whether a file is kept whole: it may be a document, or is so small that it makes no difference.
     fn is_kept(&self, head: &[u8], size: u64) -> bool {
         let Limits { index, manifest, config, .. } = self.limits;
+        if self.compressor.is_some() && is_bare_tar(head) {
+            return false;
+        }
         let is_json = matches!(head.iter().find(|byte| !byte.is_ascii_whitespace()), Some(b'{' | b'['));
         let most = if is_json { index.max(manifest).max(config) } else { self.limits.small };
         usize::try_from(size).is_ok_and(|size| size <= most && size <= self.limits.documents - self.kept)
@@ -213,6 +253,22 @@ impl Tape {
         current.digester.feed(current.digester.at(), &bytes).expect("it is fed at its watermark");
         current.left -= bytes.len() as u64;
         Ok(bytes)
+    }
+
+    /// About so many bytes of what a file becomes when it is compressed; all that is left, if it is fewer.
+    fn squeeze(&mut self, current: &mut Current, most: usize) -> Result<Bytes, ArchiveFault> {
+        let Some(mut pressed) = current.squeeze.take() else { return Ok(Bytes::new()) };
+        let mut out = Vec::new();
+        while out.len() < most && current.left > 0 {
+            let bytes = self.read(current, BUFFER)?;
+            pressed.0.squeeze(&bytes, &mut out).map_err(|why| self.walker.io(&self.input, why))?;
+        }
+        if current.left == 0 {
+            pressed.0.finish(&mut out).map_err(|why| self.walker.io(&self.input, why))?;
+        } else {
+            current.squeeze = Some(pressed);
+        }
+        Ok(out.into())
     }
 
     /// So many bytes of a body.
@@ -241,7 +297,7 @@ impl Tape {
 /// What a turn of the tape comes to.
 enum Turn {
     File(TapeFile),
-    Piece(Bytes),
+    Piece(Bytes, bool),
     Over,
 }
 

@@ -61,7 +61,7 @@ impl Flow for ReadFeed {
             _ => return Err(done),
         }
         self.0 = match done.outcome {
-            Outcome::Wound(Ok(Wound::File(tape, _) | Wound::Piece(tape, _))) => State::Next(tape),
+            Outcome::Wound(Ok(Wound::File(tape, _) | Wound::Piece(tape, ..))) => State::Next(tape),
             Outcome::Wound(Ok(Wound::Over(found))) => State::Settled(Box::new(Ok(*found))),
             Outcome::Wound(Err(why)) => State::Settled(Box::new(Err(why.into()))),
             Outcome::Failed { why, .. } => State::Settled(Box::new(Err(Error::Local(why)))),

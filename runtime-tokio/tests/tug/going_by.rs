@@ -1,6 +1,6 @@
 //! Archives that go by: standard input, and tars that are compressed.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -160,6 +160,49 @@ fn a20_a_bomb_of_gzip_and_of_zstd() {
 /// A tar with one file.
 fn tar_of(bytes: &[u8]) -> Bytes {
     make::TarMaker::new().file("layer.tar", bytes).finish()
+}
+
+/// Layers become smaller, manifests new, and what they unpack to stays what it was.
+#[test]
+fn layers_are_compressed_on_their_way() {
+    let world = World::new();
+    let layer = tar_of(&[b'x'; 2_000_000]);
+    let image = || SampleImage::new(&["app:v1"], &[&layer, b"no tar at all"]);
+    let other = image().on("linux", "arm64");
+    let plain = world.write("app.tar", &make::docker_save_legacy(&[image()]));
+    let index = world.write("index.tar", &make::multi_platform_archive(&[image(), other]));
+    for format in ["gzip", "zstd"] {
+        let file = world.to(&format!("file-{format}:v1"));
+        let pushed = tug(&["push", &plain, &file, "--compress", format]);
+        assert!(err(&pushed).contains("digests are new ones"), "{pushed:?}");
+        assert_ne!(out(&pushed), out(&tug(&["digest", &plain])));
+        let shown = json(&tug(&["inspect", &file, "--format", "json"]));
+        let first = &shown["layers"][0];
+        assert!(first["mediaType"].as_str().unwrap().ends_with(format), "{shown}");
+        assert!(first["size"].as_u64().unwrap() < 20_000, "{shown}");
+        let (repository, digest) = (world.to(&format!("file-{format}")), first["digest"].as_str().unwrap());
+        let blob = tug(&["blob", &format!("{repository}@{digest}")]);
+        assert!(blob.status.success(), "{blob:?}");
+        let mut unpacked = Vec::new();
+        match format {
+            "gzip" => _ = flate2::read::GzDecoder::new(&blob.stdout[..]).read_to_end(&mut unpacked).unwrap(),
+            _ => unpacked = zstd::stream::decode_all(&blob.stdout[..]).unwrap(),
+        }
+        assert!(unpacked == layer, "{format}: other bytes came out");
+        // The same by standard input, and once more: the same digests.
+        let input = std::fs::read(&plain).unwrap();
+        let piped = fed(&["push", "-", &world.to(&format!("input-{format}:v1")), "--compress", format], &input);
+        assert_eq!(out(&piped), out(&pushed), "{format}");
+        // Of an index, everything below it changes.
+        let all = world.to(&format!("index-{format}:v1"));
+        out(&tug(&["push", &index, &all, "--compress", format]));
+        let back = world.folder.path().join(format!("{format}.tar"));
+        let back = back.to_str().unwrap();
+        out(&tug(&["pull", &all, back, "--all-platforms"]));
+        assert_eq!(out(&tug(&["validate", back])), "ok\n");
+    }
+    let folder = tug(&["push", world.folder.path().to_str().unwrap(), &world.to("x:v1"), "--compress", "gzip"]);
+    assert!(folder.status.code() == Some(2) && err(&folder).contains("--compress takes a tar"), "{folder:?}");
 }
 
 #[test]

@@ -21,7 +21,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::archive::{Archive, BlobContent, Examined, Feed, Tape, TapeFile, Wind, Wound};
+use crate::archive::{Archive, BlobContent, Compressor, Examined, Feed, Squeezed, Tape, TapeFile, Wind, Wound};
 use crate::error::Error;
 use crate::event::{BlobId, Event};
 use crate::flow::deliver::{Deliver, Totals};
@@ -67,6 +67,9 @@ pub struct PushFeed {
     options: PushOptions,
     /// What an earlier pass found, if there was one.
     contents: Option<Contents>,
+    /// What layers are compressed by that are not, and what became of those that went by, by where they began.
+    compressor: Option<Compressor>,
+    squeezed: BTreeMap<u64, Squeezed>,
     /// Where blobs go of which nobody knows yet what they are.
     home: Option<Repository>,
     /// Blobs that went by and are there, and those that were there before.
@@ -116,7 +119,9 @@ struct Gone {
 struct Sending {
     upload: Upload,
     tape: Reel,
-    left: u64,
+    file: TapeFile,
+    /// All of it has come.
+    fed: bool,
     /// What is wrong with the archive; the upload winds down.
     failure: Option<Error>,
 }
@@ -146,6 +151,14 @@ impl PushFeed {
         Self::of(feed, to, options, None, Some(Contents { blobs, archive, homes: BTreeMap::new() }))
     }
 
+    /// Compresses the layers that are not compressed yet, on their way. Manifests are made anew for that, so that digests are
+    /// others than the archive's; and since nobody knows what a layer becomes before it has, each is sent again each time.
+    #[must_use]
+    pub fn compressing(mut self, compressor: Compressor) -> Self {
+        self.compressor = Some(compressor);
+        self
+    }
+
     fn of(
         feed: Feed,
         to: Destination,
@@ -157,6 +170,8 @@ impl PushFeed {
             to,
             options,
             contents,
+            compressor: None,
+            squeezed: BTreeMap::new(),
             home,
             there: BTreeSet::new(),
             totals: Totals::default(),
@@ -181,14 +196,15 @@ impl PushFeed {
                 }
             }
         }
-        Ok(State::Next(Box::new(Tape::new(feed, &cx.session.config().archive))))
+        let tape = Tape::new(feed, &cx.session.config().archive).compressing(self.compressor.clone());
+        Ok(State::Next(Box::new(tape)))
     }
 
     fn after_winding(&mut self, cx: &mut Context<'_>, wound: Wound) -> Result<State, Error> {
         match wound {
             Wound::File(tape, file) => self.meet(cx, tape, file),
             // What it was asked for belongs to an upload that is over.
-            Wound::Piece(tape, _) => Ok(State::Next(tape)),
+            Wound::Piece(tape, ..) => Ok(State::Next(tape)),
             Wound::Over(found) => self.deliver(cx, *found),
         }
     }
@@ -204,7 +220,7 @@ impl PushFeed {
             }
         };
         let Some(home) = home else { return Ok(State::Next(tape)) };
-        let Some(digest) = digest else { return self.send(cx, tape, &file, &home) };
+        let Some(digest) = digest.filter(|_| !file.squeezed) else { return self.send(cx, tape, file, &home) };
         let origin = cx.origin(home.registry())?;
         if cx.session.known.holds(&origin, home.name(), &digest) {
             return Ok(self.leave(cx, Gone { tape, file, digest, home }));
@@ -216,7 +232,7 @@ impl PushFeed {
     fn after_looking(&mut self, cx: &mut Context<'_>, held: Result<Held, Error>, gone: Gone) -> Result<State, Error> {
         match held? {
             Held::There => Ok(self.leave(cx, gone)),
-            Held::Absent(_) => self.send(cx, gone.tape, &gone.file, &gone.home),
+            Held::Absent(_) => self.send(cx, gone.tape, gone.file, &gone.home),
         }
     }
 
@@ -235,15 +251,15 @@ impl PushFeed {
         State::Next(tape)
     }
 
-    fn send(&mut self, cx: &Context<'_>, tape: Box<Tape>, file: &TapeFile, home: &Repository) -> Result<State, Error> {
-        let upload = Upload::going_by(cx, home, file.algorithm, file.size)?;
+    fn send(&mut self, cx: &Context<'_>, tape: Box<Tape>, file: TapeFile, home: &Repository) -> Result<State, Error> {
+        let upload = Upload::going_by(cx, home, file.algorithm, (!file.squeezed).then_some(file.size))?;
         self.notes.push_back(Event::Passing {
             repository: home.clone(),
             name: file.name.clone(),
             size: file.size,
             meter: upload.meter().clone(),
         });
-        Ok(State::Sending(Box::new(Sending { upload, tape: Reel::Here(tape), left: file.size, failure: None })))
+        Ok(State::Sending(Box::new(Sending { upload, tape: Reel::Here(tape), file, fed: false, failure: None })))
     }
 
     fn after_sending(&mut self, sent: Result<Uploaded, Error>, sending: Sending) -> Result<State, Error> {
@@ -251,6 +267,9 @@ impl PushFeed {
             (_, Some(why), _) | (Err(why), None, Reel::Here(_)) => Err(why),
             (Err(why), None, Reel::With(job)) => Ok(State::Stopping(job, Box::new(why))),
             (Ok(Uploaded { digest, size, .. }), None, tape) => {
+                if sending.file.squeezed {
+                    self.squeezed.insert(sending.file.start, Squeezed { digest: digest.clone(), size });
+                }
                 if self.there.insert(digest) {
                     self.totals.sent += 1;
                     self.totals.sent_bytes += size;
@@ -265,7 +284,10 @@ impl PushFeed {
 
     /// Everything went by: what it was is known now.
     fn deliver(&mut self, cx: &Context<'_>, found: Examined) -> Result<State, Error> {
-        let archive = found.into_result()?;
+        let mut archive = found.into_result()?;
+        if let Some(compressor) = &self.compressor {
+            archive = archive.with_squeezed(compressor, &self.squeezed);
+        }
         self.notes.extend(archive.notes().iter().cloned().map(Event::Notice));
         let targets = plan::targets(cx.session, &archive, &self.to, &self.options)?;
         Ok(State::Delivering(Box::new(Deliver::new(archive, targets))))
@@ -299,11 +321,11 @@ impl Sending {
     /// The next piece, if it is wanted and there is one.
     fn wind(&mut self, cx: &mut Context<'_>) -> Option<Job> {
         let piece = cx.session.config().piece.get();
-        if matches!(self.tape, Reel::With(_)) || self.left == 0 || !self.upload.is_hungry(piece) {
+        if matches!(self.tape, Reel::With(_)) || self.fed || !self.upload.is_hungry(piece) {
             return None;
         }
         let ticket = cx.ticket();
-        let piece = usize::try_from(piece.min(self.left)).unwrap_or(usize::MAX);
+        let piece = usize::try_from(piece.min(self.file.size)).unwrap_or(usize::MAX);
         match std::mem::replace(&mut self.tape, Reel::With(ticket.id())) {
             Reel::Here(tape) => Some(Job::Local(LocalJob::wind(ticket, tape, Wind::By(piece)))),
             Reel::With(_) => unreachable!("it was here a moment ago"),
@@ -312,12 +334,12 @@ impl Sending {
 
     fn wound(&mut self, wound: Result<Wound, Error>) {
         match wound {
-            Ok(Wound::Piece(tape, bytes)) => {
-                self.left = self.left.saturating_sub(bytes.len() as u64);
-                self.upload.feed(bytes);
+            Ok(Wound::Piece(tape, bytes, last)) => {
+                self.fed = last;
+                self.upload.feed(bytes, last);
                 self.tape = Reel::Here(tape);
             }
-            // Only as many bytes are asked for as there are.
+            // Nothing more is asked for after the last.
             Ok(Wound::File(..) | Wound::Over(_)) => unreachable!("a tape does not skip bytes that were asked for"),
             Err(why) => {
                 self.failure = Some(why);

@@ -154,6 +154,9 @@ enum State {
     Over,
 }
 
+/// The size of what has no end yet: however much is sent, there is something left.
+const ENDLESS: u64 = u64::MAX;
+
 /// Whether to wait before going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pause {
@@ -225,15 +228,16 @@ impl Upload {
         })
     }
 
-    /// An upload of a blob that goes by: nobody knows its digest yet, and its bytes come in pieces, by [`Upload::feed`].
+    /// An upload of a blob that goes by: nobody knows its digest yet (nor its size, if that is `None`), and its bytes come in pieces, by [`Upload::feed`].
     pub(crate) fn going_by(
         cx: &Context<'_>,
         repository: &Repository,
         algorithm: Algorithm,
-        size: u64,
+        size: Option<u64>,
     ) -> Result<Self, Error> {
-        let nothing = Digester::new(algorithm).digest();
-        let upload = Self::of(cx, repository, Load { digest: nothing, size, content: Content::Fed }, None)?;
+        let digest = Digester::new(algorithm).digest();
+        let load = Load { digest, size: size.unwrap_or(ENDLESS), content: Content::Fed };
+        let upload = Self::of(cx, repository, load, None)?;
         Ok(Self { named: false, source: Some(Source::fed(size)), ..upload })
     }
 
@@ -242,10 +246,13 @@ impl Upload {
         self.source.as_ref().is_some_and(|source| source.is_hungry(piece))
     }
 
-    /// Takes the next bytes.
-    pub(crate) fn feed(&mut self, bytes: Bytes) {
+    /// Takes the next bytes; `last`: there are no more.
+    pub(crate) fn feed(&mut self, bytes: Bytes, last: bool) {
         if let Some(source) = &mut self.source {
             source.feed(bytes);
+            if last {
+                self.size = source.end().unwrap_or(self.size);
+            }
         }
     }
 

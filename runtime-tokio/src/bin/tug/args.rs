@@ -20,7 +20,7 @@ pub(crate) use copy::Copy;
 pub(crate) use lists::{Catalog, Referrers, Tags};
 pub(crate) use look::{Blob, Look, OfArchive, Ping, RawConfig, RawManifest};
 pub(crate) use pull::{Pull, PullFormat};
-pub(crate) use push::{Push, Upload};
+pub(crate) use push::{Compress, Push, Upload};
 pub(crate) use serve::{Demo, Serve};
 pub(crate) use values::seconds;
 

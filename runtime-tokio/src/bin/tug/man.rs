@@ -18,7 +18,7 @@ pub(crate) fn man(folder: Option<&Path>) -> Result<(), Trouble> {
     };
     let verbs: Vec<Command> = tug.get_subcommands().cloned().collect();
     fs::create_dir_all(folder).map_err(|why| unwritten(folder, &why))?;
-    for (name, command) in [("tug".to_owned(), tug)].into_iter().chain(verbs.into_iter().map(named)) {
+    for (name, command) in [tug].into_iter().chain(verbs).map(named) {
         let mut page = Vec::new();
         Man::new(command).render(&mut page)?;
         let path = folder.join(format!("{name}.1"));
@@ -29,9 +29,8 @@ pub(crate) fn man(folder: Option<&Path>) -> Result<(), Trouble> {
 }
 
 /// A verb's page is called as git's are: `tug-push`.
-fn named(verb: Command) -> (String, Command) {
-    let name = format!("tug-{}", verb.get_name());
-    (name.clone(), verb.name(name))
+fn named(command: Command) -> (String, Command) {
+    (command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned(), command)
 }
 
 fn unwritten(path: &Path, why: &io::Error) -> Trouble {

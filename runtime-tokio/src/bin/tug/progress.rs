@@ -33,8 +33,8 @@ struct Screen {
     voice: Voice,
     bars: Option<Bars>,
     moving: HashMap<(Repository, Digest), Moving>,
-    /// The blob that goes by: what its digest is, nobody knows yet.
-    passing: Option<Moving>,
+    /// The blob that goes by, and its size in the archive: what its digest is, nobody knows yet.
+    passing: Option<(Moving, u64)>,
     /// Bytes of blobs that are done.
     done: u64,
     /// Bytes of all blobs that have to be moved, as far as that is known.
@@ -210,11 +210,11 @@ impl Screen {
             Event::Passing { name, size, meter, .. } => {
                 self.total += size;
                 let bar = self.bars.as_ref().map(|bars| bars.add(&short_name(&name), size));
-                self.passing = Some(Moving { meter, bar });
+                self.passing = Some((Moving { meter, bar }, size));
             }
             Event::Sent { repository, blob, sent } if sent == blob.size => {
-                self.passed();
-                self.done += blob.size;
+                // What was compressed on its way is as much done as what it was made of.
+                self.done += self.passed().unwrap_or(blob.size);
                 self.over(&repository, &blob);
                 self.line(&blob, format_args!("sent, {}", bytes(blob.size)));
             }
@@ -258,10 +258,12 @@ impl Screen {
     }
 
     /// What went by is there.
-    fn passed(&mut self) {
-        if let Some(Moving { bar: Some(bar), .. }) = self.passing.take() {
+    fn passed(&mut self) -> Option<u64> {
+        let (Moving { bar, .. }, size) = self.passing.take()?;
+        if let Some(bar) = bar {
             bar.finish_and_clear();
         }
+        Some(size)
     }
 
     fn over(&mut self, repository: &Repository, blob: &BlobId) {
@@ -279,7 +281,7 @@ impl Screen {
     }
 
     fn moved(&self) -> u64 {
-        let moving = self.moving.values().chain(&self.passing);
+        let moving = self.moving.values().chain(self.passing.iter().map(|(moving, _)| moving));
         self.done + moving.map(|moving| moving.meter.read()).sum::<u64>()
     }
 
@@ -292,7 +294,7 @@ impl Screen {
         if let Some(bars) = &self.bars {
             bars.total.set_length(self.total);
             bars.total.set_position(moved);
-            for moving in self.moving.values().chain(&self.passing) {
+            for moving in self.moving.values().chain(self.passing.iter().map(|(moving, _)| moving)) {
                 if let Some(bar) = &moving.bar {
                     bar.set_position(moving.meter.read());
                 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use registry_tokio::pack;
 use registry_tokio::proto::archive::Archive;
 use registry_tokio::proto::flow::{
     Destination, Preview, Previewed, Push as Pushing, PushFeed, PushOptions, Pushed, PushedReference, Totals,
@@ -9,7 +10,7 @@ use registry_tokio::proto::flow::{
 use registry_tokio::proto::spec::Reference;
 use serde_json::{Value, json};
 
-use crate::args::{Push, Voice};
+use crate::args::{Compress, Push, Voice};
 use crate::output::{Trouble, bytes, print};
 use crate::progress::Progress;
 use crate::setup;
@@ -18,7 +19,7 @@ use crate::stored::Party;
 
 pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
     let progress = Progress::new(voice);
-    let source = Source::of(&what.archive);
+    let source = source(&what)?;
     check(&source, &what)?;
     // A tar that is read in place says what it holds when it is pushed; what goes by has to go by for that.
     let known = match &source {
@@ -35,6 +36,7 @@ pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
         (None, None) => known.as_ref().map(named).unwrap_or_default(),
     };
     let client = setup::client(&what.access, Some(&what.upload), &parties)?;
+    let compress = what.compress;
     let mut options = PushOptions::default();
     (options.image, options.platform) = (what.image, what.platform);
     let to = match (what.reference, what.prefix) {
@@ -52,15 +54,38 @@ pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
     }
     let pushed = match (&source, known, to) {
         (Source::Packed(_), Some(archive), to) => {
-            progress.run(&client, PushFeed::again(source.feed()?, archive, to, options)).await?
+            let push = PushFeed::again(source.feed()?, archive, to, options);
+            progress.run(&client, compressing(push, compress)).await?
         }
         (Source::Input, _, Destination::Reference(to)) => {
-            progress.run(&client, PushFeed::new(source.feed()?, to, options)).await?
+            progress.run(&client, compressing(PushFeed::new(source.feed()?, to, options), compress)).await?
         }
         (_, _, to) => progress.run(&client, Pushing::new(what.archive, to, options)).await?,
     };
     progress.say(summary(&pushed.totals));
     print(what.format.format, references_text(&pushed.references), || pushed_json(&pushed))
+}
+
+/// Where the archive comes from. What is to be compressed goes by, too.
+fn source(what: &Push) -> Result<Source, Trouble> {
+    match Source::of(&what.archive) {
+        Source::Place(path) if what.compress.is_some() => {
+            if path.is_dir() {
+                let why = format!("--compress takes a tar: `tar c -C {} . | tug push - …`", path.display());
+                return Err(Trouble::Usage(why));
+            }
+            Ok(Source::Packed(path))
+        }
+        source => Ok(source),
+    }
+}
+
+fn compressing(push: PushFeed, compress: Option<Compress>) -> PushFeed {
+    match compress {
+        None => push,
+        Some(Compress::Gzip) => push.compressing(pack::gzip()),
+        Some(Compress::Zstd) => push.compressing(pack::zstd()),
+    }
 }
 
 /// What can't be done with what comes by standard input.

@@ -17,7 +17,7 @@ const INPUT: &str = "standard input";
 pub(crate) enum Source {
     /// A tar or a folder.
     Place(PathBuf),
-    /// A compressed tar: it goes by, as often as one likes.
+    /// A tar that goes by, as often as one likes: it is compressed, or has to be.
     Packed(PathBuf),
     /// Standard input, which goes by once.
     Input,

@@ -10,7 +10,8 @@ use crate::job::{Failure, FailureKind};
 /// Pieces between whoever feeds the upload and the registry.
 #[derive(Debug)]
 pub(in crate::flow::upload) struct Fed {
-    size: u64,
+    /// `None`: nobody knows yet.
+    size: Option<u64>,
     /// In order, without gaps; the first begins at `at`.
     pieces: VecDeque<Bytes>,
     at: u64,
@@ -23,13 +24,13 @@ pub(in crate::flow::upload) struct Fed {
 }
 
 impl Fed {
-    pub(super) const fn new(size: u64) -> Self {
+    pub(super) const fn new(size: Option<u64>) -> Self {
         Self { size, pieces: VecDeque::new(), at: 0, end: 0, least: 0, over: false }
     }
 
     /// All of it has gone by.
     pub(super) fn gone(size: u64) -> Self {
-        Self { over: true, ..Self::new(size) }
+        Self { over: true, ..Self::new(Some(size)) }
     }
 
     pub(super) const fn holds(&self, at: u64) -> bool {
@@ -43,13 +44,16 @@ impl Fed {
             return Err(Error::Local(Failure::new(FailureKind::Source, why)));
         }
         self.let_go(at);
-        let enough = least.max(1).min(self.size.saturating_sub(at));
+        let left = self.size.map_or(u64::MAX, |size| size.saturating_sub(at));
+        let enough = least.max(1).min(left);
         self.least = enough;
         while self.pieces.front().is_some_and(|first| (first.len() as u64) < enough) && self.pieces.len() > 1 {
             let parts: Vec<Bytes> = self.pieces.drain(..2).collect();
             self.pieces.push_front(parts.concat().into());
         }
-        Ok(self.pieces.front().map(|first| first.len() as u64).filter(|here| *here >= enough))
+        // The last bytes wait until it is known that they are the last: there are registries that want to end with some.
+        let may_go = |here: &u64| *here >= enough && (self.size.is_some() || at + *here < self.end);
+        Ok(self.pieces.front().map(|first| first.len() as u64).filter(may_go))
     }
 
     /// What comes before `at` is the registry's.
@@ -76,10 +80,25 @@ impl Fed {
     }
 
     pub(super) fn is_hungry(&self, piece: u64) -> bool {
-        !self.over && self.end < self.size && self.end - self.at < piece.max(self.least).saturating_mul(2)
+        !self.over
+            && self.size.is_none_or(|size| self.end < size)
+            && self.end - self.at < piece.max(self.least).saturating_mul(2)
+    }
+
+    /// Nothing comes after what has come. How many bytes that is.
+    pub(super) const fn end(&mut self) -> u64 {
+        self.size = Some(self.end);
+        self.end
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        self.size.is_none()
     }
 
     pub(super) fn feed(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
         self.end += bytes.len() as u64;
         self.pieces.push_back(bytes);
     }
@@ -91,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_is_confirmed_is_let_go_and_the_rest_can_be_sent_again() {
-        let mut fed = Fed::new(10);
+        let mut fed = Fed::new(Some(10));
         assert!(fed.is_hungry(3));
         fed.feed(Bytes::from_static(b"abc"));
         fed.feed(Bytes::from_static(b"def"));
@@ -108,5 +127,19 @@ mod tests {
         assert_eq!(fed.bytes_at(8, 4).unwrap(), Some(2), "the last ones may be fewer");
         assert!(fed.bytes_at(7, 1).is_err(), "they have gone by");
         assert!(!fed.is_hungry(3), "that was all");
+    }
+
+    #[test]
+    fn without_an_end_the_last_bytes_wait_for_it() {
+        let mut fed = Fed::new(None);
+        fed.feed(Bytes::from_static(b"abc"));
+        assert_eq!(fed.bytes_at(0, 1).unwrap(), None, "they may be the last");
+        fed.feed(Bytes::from_static(b"de"));
+        assert_eq!(fed.bytes_at(0, 1).unwrap(), Some(3));
+        assert_eq!(fed.bytes_at(3, 1).unwrap(), None);
+        assert!(fed.is_open() && fed.is_hungry(3));
+        assert_eq!(fed.end(), 5);
+        assert_eq!(fed.bytes_at(3, 4).unwrap(), Some(2));
+        assert!(!fed.is_open() && !fed.is_hungry(3));
     }
 }

@@ -28,8 +28,8 @@ impl Source {
         Ok(Self::Remote(Box::new(Remote::new(cx, holder, digest, size)?)))
     }
 
-    /// A blob of so many bytes that is going by.
-    pub(super) fn fed(size: u64) -> Self {
+    /// A blob of so many bytes that is going by; `None`: of how many, its end tells.
+    pub(super) const fn fed(size: Option<u64>) -> Self {
         Self::Fed(Fed::new(size))
     }
 
@@ -130,5 +130,18 @@ impl Source {
         if let Self::Fed(fed) = self {
             fed.feed(bytes);
         }
+    }
+
+    /// Nothing comes after what has come. How many bytes that is, if it is fed.
+    pub(super) const fn end(&mut self) -> Option<u64> {
+        match self {
+            Self::Remote(_) => None,
+            Self::Fed(fed) => Some(fed.end()),
+        }
+    }
+
+    /// Whether nobody knows yet how many bytes there are.
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self, Self::Fed(fed) if fed.is_open())
     }
 }
