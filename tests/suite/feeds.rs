@@ -136,7 +136,7 @@ fn what_goes_by_arrives_or_ends_with_a_clear_error() {
         match ran.result {
             // The one thing that can't be helped: the bytes are gone.
             Err(Error::Local(ref why)) if scenario.faults.lost_sessions > 0 || scenario.faults.requests > 0 => {
-                assert!(why.to_string().contains("have gone by"), "{why}");
+                assert!(why.to_string().contains("has gone by"), "{why}");
                 scenario.check_registry(&mut world);
                 return false;
             }
@@ -252,7 +252,7 @@ fn a_session_that_is_lost_ends_it() {
     let push = PushFeed::new(feed(&make::docker_save_legacy(&[image()])), to, PushOptions::default());
     let why = script.run(&mut Session::new(config(4096), 1), push).unwrap_err().to_string();
     drop(script);
-    assert!(why.contains("have gone by") && why.contains("start the push again"), "{why}");
+    assert!(why.contains("has gone by") && why.contains("start the push again"), "{why}");
     assert_eq!(registry.open_uploads(), 0);
 }
 

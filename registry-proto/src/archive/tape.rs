@@ -219,7 +219,7 @@ impl Tape {
             return Ok(None);
         }
         if let Some(compressor) = self.compressor.as_ref().filter(|_| is_bare_tar(&current.head)) {
-            let started = compressor.start().map_err(|why| self.walker.io(&self.input, why))?;
+            let started = compressor.start().map_err(|why| self.walker.broken(0, &why))?;
             current.squeeze = Some(Pressed(started));
         }
         let squeezed = current.squeeze.is_some();
@@ -258,13 +258,13 @@ impl Tape {
     /// About so many bytes of what a file becomes when it is compressed; all that is left, if it is fewer.
     fn squeeze(&mut self, current: &mut Current, most: usize) -> Result<Bytes, ArchiveFault> {
         let Some(mut pressed) = current.squeeze.take() else { return Ok(Bytes::new()) };
-        let mut out = Vec::new();
+        let (mut out, size) = (Vec::new(), current.size);
         while out.len() < most && current.left > 0 {
             let bytes = self.read(current, BUFFER)?;
-            pressed.0.squeeze(&bytes, &mut out).map_err(|why| self.walker.io(&self.input, why))?;
+            pressed.0.squeeze(&bytes, &mut out).map_err(|why| self.walker.broken(size - current.left, &why))?;
         }
         if current.left == 0 {
-            pressed.0.finish(&mut out).map_err(|why| self.walker.io(&self.input, why))?;
+            pressed.0.finish(&mut out).map_err(|why| self.walker.broken(size, &why))?;
         } else {
             current.squeeze = Some(pressed);
         }
@@ -275,7 +275,8 @@ impl Tape {
     fn take(&mut self, current: &Current, length: u64) -> Result<Bytes, ArchiveFault> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let mut bytes = BytesMut::zeroed(length);
-        let got = self.input.fill(&mut bytes).map_err(|why| self.walker.io(&self.input, why))?;
+        let at = current.size - current.left;
+        let got = self.input.fill(&mut bytes).map_err(|why| self.walker.broken(at, &why))?;
         if got < length {
             return Err(self.walker.cut_off(&self.input, &format!("entry `{}`", shown(&current.name))));
         }

@@ -308,12 +308,19 @@ impl Walker {
         }
     }
 
+    /// What goes by does not go on, so many bytes into a body.
+    pub(super) fn broken(&self, into: u64, why: &io::Error) -> ArchiveFault {
+        // What became too large says itself what to do.
+        let advice = if why.kind() == ErrorKind::FileTooLarge { "" } else { "; copy or save it again" };
+        ArchiveFault::BreaksOff { at: self.at + into, why: format!("{why}{advice}") }
+    }
+
     pub(super) fn io(&self, input: &impl Input, error: io::Error) -> ArchiveFault {
         match (error.kind(), input.size()) {
             // The file may shrink while it is read.
             (ErrorKind::UnexpectedEof, Some(_)) => self.cut_off(input, "the part"),
             (_, Some(_)) => ArchiveFault::io(format!("at byte {}", self.at), error),
-            (_, None) => ArchiveFault::BreaksOff { at: self.at, why: error.to_string() },
+            (_, None) => self.broken(0, &error),
         }
     }
 }

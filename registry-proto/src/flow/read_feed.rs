@@ -1,6 +1,6 @@
 //! Reading an archive that goes by once, to its end.
 
-use crate::archive::{Examined, Feed, Tape, Wind, Wound};
+use crate::archive::{Compressor, Examined, Feed, Tape, Wind, Wound};
 use crate::error::Error;
 use crate::flow::{Context, Flow, Step};
 use crate::job::{Completion, Job, JobId, LocalJob, Outcome};
@@ -13,7 +13,7 @@ use crate::job::{Completion, Job, JobId, LocalJob, Outcome};
 /// # Errors
 /// [`Error::Archive`] when it is no tar, or ends before its end; faults of its documents and blobs are part of the result.
 #[derive(Debug)]
-pub struct ReadFeed(State);
+pub struct ReadFeed(State, Option<Compressor>);
 
 #[derive(Debug)]
 enum State {
@@ -28,7 +28,15 @@ enum State {
 impl ReadFeed {
     /// Of what comes from this feed.
     pub const fn new(feed: Feed) -> Self {
-        Self(State::New(feed))
+        Self(State::New(feed), None)
+    }
+
+    /// For a [`PushFeed`](crate::flow::PushFeed) that [compresses](crate::flow::PushFeed::compressing): what it will send has to be
+    /// told by where it is, also where it is small.
+    #[must_use]
+    pub fn compressing(mut self, compressor: Compressor) -> Self {
+        self.1 = Some(compressor);
+        self
     }
 }
 
@@ -37,7 +45,7 @@ impl Flow for ReadFeed {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<Examined> {
         let tape = match std::mem::replace(&mut self.0, State::Over) {
-            State::New(feed) => Box::new(Tape::new(feed, &cx.session.config().archive)),
+            State::New(feed) => Box::new(Tape::new(feed, &cx.session.config().archive).compressing(self.1.clone())),
             State::Next(tape) => tape,
             State::Winding(job) => {
                 self.0 = State::Winding(job);

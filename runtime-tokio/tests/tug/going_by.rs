@@ -167,19 +167,25 @@ fn tar_of(bytes: &[u8]) -> Bytes {
 fn layers_are_compressed_on_their_way() {
     let world = World::new();
     let layer = tar_of(&[b'x'; 2_000_000]);
-    let image = || SampleImage::new(&["app:v1"], &[&layer, b"no tar at all"]);
+    let little = tar_of(b"a little");
+    let image = || SampleImage::new(&["app:v1"], &[&layer, &little, b"no tar at all"]);
     let other = image().on("linux", "arm64");
     let plain = world.write("app.tar", &make::docker_save_legacy(&[image()]));
     let index = world.write("index.tar", &make::multi_platform_archive(&[image(), other]));
     for format in ["gzip", "zstd"] {
         let file = world.to(&format!("file-{format}:v1"));
         let pushed = tug(&["push", &plain, &file, "--compress", format]);
-        assert!(err(&pushed).contains("digests are new ones"), "{pushed:?}");
+        assert!(
+            err(&pushed).contains("2 layers were compressed, so that manifests and digests are new ones"),
+            "{pushed:?}"
+        );
         assert_ne!(out(&pushed), out(&tug(&["digest", &plain])));
         let shown = json(&tug(&["inspect", &file, "--format", "json"]));
         let first = &shown["layers"][0];
         assert!(first["mediaType"].as_str().unwrap().ends_with(format), "{shown}");
         assert!(first["size"].as_u64().unwrap() < 20_000, "{shown}");
+        assert!(shown["layers"][1]["mediaType"].as_str().unwrap().ends_with(format), "{shown}");
+        assert!(shown["layers"][2]["mediaType"].as_str().unwrap().ends_with("tar"), "{shown}");
         let (repository, digest) = (world.to(&format!("file-{format}")), first["digest"].as_str().unwrap());
         let blob = tug(&["blob", &format!("{repository}@{digest}")]);
         assert!(blob.status.success(), "{blob:?}");

@@ -58,8 +58,10 @@ fn main() -> ExitCode {
 
 fn complain(why: impl std::fmt::Display) {
     let style = if io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let text = output::for_stderr(format_args!("error: {why}"));
+    let text = text.strip_prefix("error").unwrap_or(&text);
     // If not even this can be written, there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{}error{}: {why}", style.0, style.1);
+    let _ = writeln!(io::stderr(), "{}error{}{text}", style.0, style.1);
 }
 
 fn run(tug: Tug) -> Result<(), Trouble> {

@@ -13,7 +13,7 @@ use registry_tokio::proto::spec::{Digest, Repository};
 use registry_tokio::proto::{BlobId, Event, Flow};
 
 use crate::args::Voice;
-use crate::output::{Trouble, bytes};
+use crate::output::{Trouble, bytes, for_stderr};
 
 /// How often bars move.
 const FRAME: Duration = Duration::from_millis(100);
@@ -87,6 +87,7 @@ impl Progress {
         mut show: impl FnMut(Event) -> io::Result<Option<Event>>,
     ) -> Result<F::Output, Trouble> {
         let screen = Arc::clone(&self.screen);
+        locked(&screen).begin();
         let ticking = tokio::spawn(async move {
             let mut frames = tokio::time::interval(FRAME);
             loop {
@@ -181,7 +182,7 @@ impl Screen {
         }
         match &self.bars {
             // Goes above the bars. If standard error is gone, there is nobody to tell.
-            Some(bars) => _ = bars.all.println(line.to_string()),
+            Some(bars) => _ = bars.all.println(for_stderr(line)),
             None => _ = writeln!(io::stderr(), "{line}"),
         }
     }
@@ -303,6 +304,14 @@ impl Screen {
             let rate = (moved.saturating_sub(self.then) as f64 / self.pulse.elapsed().as_secs_f64()) as u64;
             self.say(format_args!("{} of {}, {}/s", bytes(moved), bytes(self.total), bytes(rate)));
             (self.pulse, self.then) = (Instant::now(), moved);
+        }
+    }
+
+    /// One more operation: what the last one moved is not counted, and its total was cleared away.
+    fn begin(&mut self) {
+        (self.done, self.total, self.then) = (0, 0, 0);
+        if let Some(bars) = &self.bars {
+            bars.total.reset();
         }
     }
 

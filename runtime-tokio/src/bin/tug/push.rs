@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use registry_tokio::pack;
-use registry_tokio::proto::archive::Archive;
+use registry_tokio::proto::archive::{Archive, Compressor};
 use registry_tokio::proto::flow::{
-    Destination, Preview, Previewed, Push as Pushing, PushFeed, PushOptions, Pushed, PushedReference, Totals,
+    Destination, Preview, Previewed, Push as Pushing, PushFeed, PushOptions, Pushed, PushedReference, ReadFeed, Totals,
 };
 use registry_tokio::proto::spec::Reference;
 use serde_json::{Value, json};
@@ -80,11 +80,17 @@ fn source(what: &Push) -> Result<Source, Trouble> {
     }
 }
 
+fn compressor(compress: Option<Compress>) -> Option<Compressor> {
+    compress.map(|format| match format {
+        Compress::Gzip => pack::gzip(),
+        Compress::Zstd => pack::zstd(),
+    })
+}
+
 fn compressing(push: PushFeed, compress: Option<Compress>) -> PushFeed {
-    match compress {
+    match compressor(compress) {
         None => push,
-        Some(Compress::Gzip) => push.compressing(pack::gzip()),
-        Some(Compress::Zstd) => push.compressing(pack::zstd()),
+        Some(compressor) => push.compressing(compressor),
     }
 }
 
@@ -116,7 +122,17 @@ fn below(prefix: &str) -> Result<Party, Trouble> {
 /// What an archive holds, before anybody is asked anything.
 async fn look(source: &Source, what: &Push, progress: &Progress) -> Result<Archive, Trouble> {
     let reader = setup::build(&what.access, setup::config(&what.access, None))?;
-    source.read(&reader, progress).await
+    if !matches!(source, Source::Place(_)) {
+        // That takes as long as the archive is large.
+        progress.say(format_args!("reading {}, to see what it holds", source.name().display()));
+    }
+    match compressor(what.compress) {
+        None => source.read(&reader, progress).await,
+        Some(compressor) => {
+            let found = progress.run(&reader, ReadFeed::new(source.feed()?).compressing(compressor)).await?;
+            Ok(found.into_result().map_err(registry_tokio::proto::Error::from)?)
+        }
+    }
 }
 
 /// Whom a push talks to that goes where the archive says.

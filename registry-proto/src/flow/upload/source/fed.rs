@@ -39,9 +39,9 @@ impl Fed {
 
     pub(super) fn bytes_at(&mut self, at: u64, least: u64) -> Result<Option<u64>, Error> {
         if at < self.at || (self.over && at >= self.end) {
-            let why = "the registry wants bytes once more that have gone by; start the push again: what it has is not sent \
-                       again, and from a file without compression it can go on where it stopped";
-            return Err(Error::Local(Failure::new(FailureKind::Source, why)));
+            let why = "the registry wants bytes of it once more; start the push again: most of what the registry has is not \
+                       sent again, and from a tar that is a file, and not compressed, it goes on where it stopped";
+            return Err(Error::Local(Failure::new(FailureKind::GoneBy, why)));
         }
         self.let_go(at);
         let left = self.size.map_or(u64::MAX, |size| size.saturating_sub(at));
