@@ -1,7 +1,7 @@
 //! Standard output, and what can go wrong.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 use registry_tokio::proto::Error;
 use serde_json::Value;
@@ -67,9 +67,8 @@ pub(crate) fn print_raw(bytes: &[u8]) -> Result<(), Trouble> {
 
 /// What is said to somebody at a terminal, broken where words end; in a log it stays one line.
 pub(crate) fn for_stderr(text: impl Display) -> String {
-    let width = io::stderr().is_terminal().then(|| indicatif::ProgressDrawTarget::stderr().width()).flatten();
-    match width {
-        Some(width) => wrapped(&text.to_string(), width.into()),
+    match terminal_size::terminal_size_of(io::stderr()) {
+        Some((width, _)) => wrapped(&text.to_string(), width.0.into()),
         None => text.to_string(),
     }
 }
