@@ -22,6 +22,7 @@ mod limits;
 #[cfg(any(test, feature = "testing"))]
 pub mod make;
 mod oci_layout;
+mod passed;
 mod reading;
 mod squeeze;
 mod tape;

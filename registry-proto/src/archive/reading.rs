@@ -10,7 +10,7 @@ use super::error::ArchiveFault;
 use super::files::{Files, FolderFiles, Place, TarFiles};
 use super::image::{ArchiveBlob, ArchiveImage, ImageName};
 use super::limits::Limits;
-use super::tape::PassedFiles;
+use super::passed::PassedFiles;
 use super::{Archive, ArchiveKind, Disk, Opened, docker_save, oci_layout};
 use crate::spec::{Digest, Reference};
 

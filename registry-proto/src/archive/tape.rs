@@ -12,22 +12,19 @@
 //! At the end the documents are read as those of any other archive ([`reading`](super::reading)), with one more thing known: the
 //! digest that each file really has.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::error::{ArchiveError, ArchiveFault, Compression};
 use super::feed::Feed;
-use super::files::{Files, Place};
-use super::image::BlobContent;
 use super::limits::Limits;
-use super::reading::{self, Markers};
+use super::passed::{Passed, PassedFiles};
+use super::reading;
 use super::squeeze::{Compressor, Squeeze, is_bare_tar};
-use super::tar_index::{Entry, TarIndex};
+use super::tar_index::Entry;
 use super::tar_name::clean;
 use super::tar_record::shown;
 use super::tar_walk::{Input, Walker, fill};
@@ -119,12 +116,7 @@ impl fmt::Debug for Pressed {
 impl Tape {
     /// A tape at its start.
     pub(crate) fn new(feed: Feed, limits: &Limits) -> Self {
-        let files = PassedFiles {
-            path: Arc::clone(feed.name()),
-            limits: *limits,
-            index: TarIndex::default(),
-            passed: BTreeMap::new(),
-        };
+        let files = PassedFiles::new(Arc::clone(feed.name()), limits);
         Self {
             input: Passing(feed),
             limits: *limits,
@@ -152,11 +144,11 @@ impl Tape {
             Ok(Turn::Over) => {
                 // Whatever comes of it: the archive is complete.
                 let _ = self.input.skip(AFTER);
-                let path = Arc::clone(&self.files.path);
+                let path = Arc::clone(self.files.path());
                 let (archive, faults) = reading::examine_passed(&path, &mut self.files, &self.limits);
                 Ok(Wound::Over(Box::new(Archive::examined(&path, archive, faults))))
             }
-            Err(fault) => Err(ArchiveError::new(Arc::clone(&self.files.path), fault)),
+            Err(fault) => Err(ArchiveError::new(Arc::clone(self.files.path()), fault)),
         }
     }
 
@@ -192,7 +184,7 @@ impl Tape {
     fn meet(&mut self, name: Vec<u8>, entry: Entry, size: u64) -> Result<Option<TapeFile>, ArchiveFault> {
         let Entry::File(range) = &entry else {
             self.walker.skip(&mut self.input, size, &name)?;
-            self.files.index.insert(name, entry);
+            self.files.meet(name, entry);
             return Ok(None);
         };
         let start = range.start;
@@ -287,10 +279,9 @@ impl Tape {
     fn pass(&mut self, current: Current, whole: Option<Bytes>) -> Result<(), ArchiveFault> {
         let Current { name, entry, start, size, head, digester, .. } = current;
         self.walker.passed(&mut self.input, size)?;
-        self.files.index.insert(name, entry);
         // Six bytes tell what it is; a slice would keep all of them.
         let head = Bytes::copy_from_slice(&head[..head.len().min(6)]);
-        self.files.passed.insert(start, Passed { head, whole, digest: digester.digest() });
+        self.files.pass(name, entry, start, Passed { head, whole, digest: digester.digest() });
         Ok(())
     }
 }
@@ -334,71 +325,5 @@ impl Input for Passing {
 
     fn size(&self) -> Option<u64> {
         None
-    }
-}
-
-/// The files of a tape that has gone by.
-#[derive(Debug)]
-pub(super) struct PassedFiles {
-    path: Arc<Path>,
-    limits: Limits,
-    index: TarIndex,
-    /// By where they start.
-    passed: BTreeMap<u64, Passed>,
-}
-
-/// What is left of a file.
-#[derive(Debug)]
-struct Passed {
-    head: Bytes,
-    whole: Option<Bytes>,
-    digest: Digest,
-}
-
-impl PassedFiles {
-    /// Which documents there are.
-    pub(super) fn markers(&self) -> Markers {
-        Markers::of(|name| self.index.has(name))
-    }
-
-    fn passed(&self, place: &Place) -> Option<&Passed> {
-        self.passed.get(&place.range.start)
-    }
-}
-
-impl Files for PassedFiles {
-    fn locate(&mut self, name: &str, document: bool) -> Result<Option<Place>, ArchiveFault> {
-        let found = self.index.find(name, document, &self.limits)?;
-        Ok(found.map(|found| Place { name: found.name, path: Arc::clone(&self.path), range: found.range }))
-    }
-
-    fn read_at(&mut self, place: &Place, offset: u64, into: &mut [u8]) -> Result<(), ArchiveFault> {
-        let there = self.passed(place).map(|passed| passed.whole.as_ref().unwrap_or(&passed.head));
-        let at = usize::try_from(offset).unwrap_or(usize::MAX);
-        let part = there.and_then(|bytes| bytes.get(at..at.checked_add(into.len())?));
-        let part = part.ok_or_else(|| ArchiveFault::Unsupported {
-            what: format!(
-                "`{}` is needed as a document, but went by as something else: large, or no JSON; save the archive to a \
-                 file, without compression, and name that",
-                place.name
-            ),
-        })?;
-        into.copy_from_slice(part);
-        Ok(())
-    }
-
-    fn hash(&mut self, place: &Place) -> Result<Digest, ArchiveFault> {
-        self.digest(place).ok_or_else(|| ArchiveFault::missing(format!("`{}`", place.name), "the archive's own index"))
-    }
-
-    fn digest(&self, place: &Place) -> Option<Digest> {
-        self.passed(place).map(|passed| passed.digest.clone())
-    }
-
-    fn content(&self, place: &Place) -> BlobContent {
-        match self.passed(place).and_then(|passed| passed.whole.clone()) {
-            Some(bytes) => BlobContent::Bytes(bytes),
-            None => BlobContent::Passed { start: place.range.start },
-        }
     }
 }

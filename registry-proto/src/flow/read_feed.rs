@@ -1,4 +1,10 @@
 //! Reading an archive that goes by once, to its end.
+//!
+//! ```text
+//!   New ─▶ Winding ─┬─ a file ─▶ Next ─▶ Winding
+//!             │     └─ the end ─▶ the end
+//!             └─ cancelled ─▶ Stopping ─▶ the end
+//! ```
 
 use crate::archive::{Compressor, Examined, Feed, Tape, Wind, Wound};
 use crate::error::Error;

@@ -48,7 +48,7 @@ fn archive() -> Bytes {
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
@@ -83,7 +83,7 @@ fn standard_input_and_compressed_tars_are_pushed_as_the_tar_itself() {
             assert_eq!(held.as_deref(), Some(&layer()[..]), "{repository}");
         }
         assert_eq!(out(&tug(&["digest", &path])), digest);
-        assert_eq!(out(&fed(&["digest", "-"], &bytes)).split(' ').next(), digest.trim_end().split(' ').next());
+        assert_eq!(out(&fed(&["digest", "-"], &bytes)), digest);
         assert_eq!(out(&tug(&["validate", &path])), "ok\n", "{name}");
         assert_eq!(out(&fed(&["validate", "-"], &bytes)), "ok\n", "{name}");
         assert!(out(&fed(&["inspect", "-"], &bytes)).contains("app:v2"), "{name}");

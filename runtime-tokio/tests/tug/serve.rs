@@ -56,7 +56,8 @@ fn what_is_kept_is_there_again() {
     }
     {
         let served = Served::of(&kept);
-        assert_eq!(out(&tug(&["tags", &format!("{}/app", served.1)])), "");
+        let gone = tug(&["digest", &format!("{}/app:v1", served.1)]);
+        assert!(gone.status.code() == Some(1) && err(&gone).contains("404"), "{gone:?}");
         assert_eq!(out(&tug(&["tags", &format!("{}/other", served.1)])), "v1\n");
     }
     // What is damaged is not served.

@@ -1,17 +1,18 @@
 //! Pushes an archive that goes by once: standard input, or what a decompressor makes of a file.
 //!
 //! ```text
-//!                       ┌──────────────── a file that nobody wants, or that is there ◀───────┐
-//!                       ▼                                                                    │
-//!   New ─▶ Winding (to the next file) ─┬─ its name says its digest ─▶ Looking(HEAD) ─────────┤
-//!                       ▲              │                                 │ absent            │
-//!                       │              └─ it doesn't ─▶ Sending ◀────────┘                   │
-//!                       │                                 │  ▲                               │
-//!                       │    all of it is there           │  └─ pieces of it, as the upload wants them
-//!                       └─────────────────────────────────┘
-//!              the end of the archive: now its documents tell what all that was
-//!                       │
-//!                       └─▶ (plan: which image goes where) ─▶ Delivering ─▶ the end
+//!            ┌──────────────── a file that nobody wants, or that is there ◀────┐
+//!            ▼                                                                 │
+//!   New ─▶ Next ─▶ Winding ─┬─ the file's name says its digest ─▶ Looking(HEAD) ┤
+//!            ▲              │                                       │ absent   │
+//!            │              ├─ it doesn't ─▶ Sending ◀──────────────┘          │
+//!            │              │                 │  ▲                             │
+//!            │              │                 │  └─ pieces of it, as the upload wants them
+//!            └──────────────┼─────────────────┘ all of it is there
+//!                           └─ the end of the archive: now its documents tell what all that was
+//!                                  └─▶ (plan: which image goes where) ─▶ Delivering ─▶ the end
+//!
+//!   an error, or cancelled, while something is being read: ─▶ Stopping ─▶ the end
 //! ```
 //!
 //! Blobs are sent in the archive's order, one at a time, before anybody knows which image they belong to: most archives say that
@@ -25,9 +26,10 @@ use crate::archive::{Archive, BlobContent, Compressor, Examined, Feed, Squeezed,
 use crate::error::Error;
 use crate::event::{BlobId, Event};
 use crate::flow::deliver::{Deliver, Totals};
+use crate::flow::push::sending::{Reel, Sending, wound};
 use crate::flow::push::{Destination, PushOptions, Pushed, plan};
-use crate::flow::{Context, Flow, HasBlob, Held, Step, Upload, Uploaded, ready};
-use crate::job::{Completion, Job, JobId, LocalJob, Outcome};
+use crate::flow::{Context, Flow, HasBlob, Held, Step, Uploaded, ready};
+use crate::job::{Completion, Job, JobId, LocalJob};
 use crate::spec::{Digest, Reference, Repository};
 
 /// Pushes an image of an archive that can be read only once and in order, in memory of a few [pieces](crate::Config::piece),
@@ -112,25 +114,6 @@ struct Gone {
     file: TapeFile,
     digest: Digest,
     home: Repository,
-}
-
-/// A file on its way from the tape to the registry.
-#[derive(Debug)]
-struct Sending {
-    upload: Upload,
-    tape: Reel,
-    file: TapeFile,
-    /// All of it has come.
-    fed: bool,
-    /// What is wrong with the archive; the upload winds down.
-    failure: Option<Error>,
-}
-
-/// Where the tape is while a file of it is being sent.
-#[derive(Debug)]
-enum Reel {
-    Here(Box<Tape>),
-    With(JobId),
 }
 
 impl PushFeed {
@@ -252,14 +235,14 @@ impl PushFeed {
     }
 
     fn send(&mut self, cx: &Context<'_>, tape: Box<Tape>, file: TapeFile, home: &Repository) -> Result<State, Error> {
-        let upload = Upload::going_by(cx, home, file.algorithm, (!file.squeezed).then_some(file.size))?;
+        let sending = Sending::new(cx, home, tape, file)?;
         self.notes.push_back(Event::Passing {
             repository: home.clone(),
-            name: file.name.clone(),
-            size: file.size,
-            meter: upload.meter().clone(),
+            name: sending.file.name.clone(),
+            size: sending.file.size,
+            meter: sending.upload.meter().clone(),
         });
-        Ok(State::Sending(Box::new(Sending { upload, tape: Reel::Here(tape), file, fed: false, failure: None })))
+        Ok(State::Sending(Box::new(sending)))
     }
 
     fn after_sending(&mut self, sent: Result<Uploaded, Error>, sending: Sending) -> Result<State, Error> {
@@ -314,38 +297,6 @@ impl PushFeed {
 
     fn settle(&mut self, why: Error) {
         self.state = State::Settled(Box::new(Err(why)));
-    }
-}
-
-impl Sending {
-    /// The next piece, if it is wanted and there is one.
-    fn wind(&mut self, cx: &mut Context<'_>) -> Option<Job> {
-        let piece = cx.session.config().piece.get();
-        if matches!(self.tape, Reel::With(_)) || self.fed || !self.upload.is_hungry(piece) {
-            return None;
-        }
-        let ticket = cx.ticket();
-        let piece = usize::try_from(piece.min(self.file.size)).unwrap_or(usize::MAX);
-        match std::mem::replace(&mut self.tape, Reel::With(ticket.id())) {
-            Reel::Here(tape) => Some(Job::Local(LocalJob::wind(ticket, tape, Wind::By(piece)))),
-            Reel::With(_) => unreachable!("it was here a moment ago"),
-        }
-    }
-
-    fn wound(&mut self, wound: Result<Wound, Error>) {
-        match wound {
-            Ok(Wound::Piece(tape, bytes, last)) => {
-                self.fed = last;
-                self.upload.feed(bytes, last);
-                self.tape = Reel::Here(tape);
-            }
-            // Nothing more is asked for after the last.
-            Ok(Wound::File(..) | Wound::Over(_)) => unreachable!("a tape does not skip bytes that were asked for"),
-            Err(why) => {
-                self.failure = Some(why);
-                self.upload.cancel();
-            }
-        }
     }
 }
 
@@ -425,7 +376,7 @@ impl Flow for PushFeed {
                 }
                 Ok(())
             }
-            State::Sending(sending) if matches!(sending.tape, Reel::With(job) if job == done.id) => {
+            State::Sending(sending) if sending.waits_for(done.id) => {
                 sending.wound(wound(done.outcome));
                 Ok(())
             }
@@ -445,13 +396,5 @@ impl Flow for PushFeed {
             State::Delivering(deliver) => deliver.cancel(),
             State::Stopping(..) | State::Settled(_) | State::Over => {}
         }
-    }
-}
-
-fn wound(outcome: Outcome) -> Result<Wound, Error> {
-    match outcome {
-        Outcome::Wound(wound) => Ok(wound?),
-        Outcome::Failed { why, .. } => Err(Error::Local(why)),
-        _ => unreachable!("tickets are typed: winding yields what was wound"),
     }
 }

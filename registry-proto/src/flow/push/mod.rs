@@ -7,6 +7,7 @@
 mod going_by;
 mod plan;
 mod preview;
+mod sending;
 
 pub use going_by::PushFeed;
 pub use plan::{Destination, PushOptions};

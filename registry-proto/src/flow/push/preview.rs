@@ -1,7 +1,7 @@
 //! What a push would do, without doing it.
 //!
 //! ```text
-//!   Reading(the archive) ─▶ Finding(roots by digest) ─▶ Looking(for the blobs of those that are missing) ─▶ the end
+//!   Reading(the archive), or Known ─▶ Finding(roots by digest) ─▶ Looking(for the blobs of those that are missing) ─▶ the end
 //! ```
 
 use std::num::NonZeroUsize;
