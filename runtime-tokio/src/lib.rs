@@ -15,6 +15,7 @@ mod perform;
 pub mod serve;
 mod taking;
 mod tls;
+#[cfg(any(feature = "gzip", feature = "zstd"))]
 pub mod unpack;
 
 pub use client::{Client, ClientBuilder};

@@ -17,17 +17,14 @@
 //! ```
 
 use std::fs::File;
-#[cfg(any(feature = "gzip", feature = "zstd"))]
 use std::io::BufReader;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
-#[cfg(any(feature = "gzip", feature = "zstd"))]
 use registry_proto::archive::Packed;
 use registry_proto::archive::{Compression, Feed, Limits};
 
 /// How much of a compressed file is read at a time.
-#[cfg(any(feature = "gzip", feature = "zstd"))]
 const BUFFER: usize = 64 << 10;
 
 /// The largest window of Zstandard, as a power of two: 128 MiB, which is what its own tool takes without being asked. More would
@@ -108,7 +105,6 @@ impl Unpacking {
     }
 }
 
-#[cfg(any(feature = "gzip", feature = "zstd"))]
 fn buffered<R: Read>(packed: Packed<R>) -> BufReader<Packed<R>> {
     BufReader::with_capacity(BUFFER, packed)
 }
