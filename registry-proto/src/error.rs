@@ -5,7 +5,7 @@ use std::fmt;
 use http::{Method, StatusCode, Uri};
 
 use crate::archive::ArchiveError;
-use crate::job::{Failure, FailureKind};
+use crate::job::{Failure, FailureKind, ProxyFault};
 use crate::spec::{ApiError, Challenge, Digest, ScopeSet, redacted};
 
 /// Why an operation did not succeed. The variant says whose fault it is; the text says what was asked of whom, what came
@@ -229,6 +229,18 @@ fn said(f: &mut fmt::Formatter<'_>, errors: &[ApiError]) -> fmt::Result {
 const fn transport_advice(last: &Failure) -> &'static str {
     match last.kind() {
         FailureKind::Connect => "; is the registry's address right, and is it running?",
+        FailureKind::Proxy(fault) => match fault {
+            ProxyFault::Unusable => "; give the address of another one, or except this host (`no_proxy`)",
+            ProxyFault::Unreachable | ProxyFault::Silent => "; is the proxy's address right, and is it running?",
+            ProxyFault::Credentials => "; check user and password in the proxy's address",
+            ProxyFault::Refused => {
+                "; whoever runs the proxy says who may go where, and to which port; or does this host need no proxy (`no_proxy`)?"
+            }
+            ProxyFault::Beyond => {
+                "; is the registry's address right, and should it be reached by way of the proxy (`no_proxy`)?"
+            }
+            ProxyFault::Protocol => "; is it a proxy for http that answers there?",
+        },
         FailureKind::Tls => {
             "; does the registry speak TLS, is its authority known here, and does it want a client certificate?"
         }

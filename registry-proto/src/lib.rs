@@ -34,6 +34,8 @@ pub mod spec;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
+#[cfg(feature = "tracing")]
+mod trace;
 
 pub use digester::{Digester, Gap};
 pub use endpoint::ping::Ping;
@@ -41,5 +43,10 @@ pub use error::{Asked, Denied, DeniedBecause, Error, Refusal};
 pub use event::{BlobId, Event, Piece};
 pub use flow::{Context, Flow, Step};
 pub use secret::{Credential, Secret};
-pub use session::{ClientIdentity, Config, Scheme, Session, TlsConfig, TokenRequest, UploadPolicy};
+pub use session::{
+    ClientIdentity, Config, Mirror, Mirrors, Proxies, Proxy, ProxyError, Scheme, Session, TlsConfig, TokenRequest,
+    UploadPolicy,
+};
 pub use time::Time;
+#[cfg(feature = "tracing")]
+pub use trace::{operation, trace};

@@ -11,7 +11,8 @@ use registry_proto::flow::{
     SaveBlob, Untag, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
-use registry_proto::{Config, Error, Event, Ping};
+use registry_proto::{Config, Error, Event, Ping, Proxies, operation, trace};
+use tracing::Instrument as _;
 
 use crate::drive::Driver;
 use crate::tls::Tls;
@@ -48,6 +49,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Takes over the proxies that the environment names (`https_proxy`, `http_proxy`, `all_proxy`, `no_proxy`:
+    /// [`Proxies::from_env`]), instead of those of [`Config::proxies`]. Without this call, no client reads the environment.
+    #[must_use]
+    pub fn proxies_from_env(mut self) -> Self {
+        self.config.proxies = Proxies::from_env(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()));
+        self
+    }
+
     /// Makes the jitter of retries repeatable, for tests.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
@@ -62,13 +71,7 @@ impl ClientBuilder {
     pub fn build(mut self) -> Result<Client, Error> {
         self.config.tls.authorities.append(&mut self.roots);
         let tls = Tls::new(&self.config.tls)?;
-        let transport = Transport::new(
-            tls,
-            self.config.requests_per_registry.get(),
-            self.config.timeouts.connect,
-            &self.config.limits,
-        );
-        let surf = surf::Client::with_http_client(transport);
+        let surf = surf::Client::with_http_client(Transport::new(tls, &self.config));
         let seed = self.seed.unwrap_or_else(random_seed);
         Ok(Client { driver: Driver::new(self.config, seed, surf) })
     }
@@ -81,7 +84,7 @@ fn random_seed() -> u64 {
 }
 
 impl Client {
-    /// A client with the default [`Config`].
+    /// A client with the default [`Config`]: no credentials, no proxies, nothing from files or from the environment.
     ///
     /// # Errors
     /// As [`ClientBuilder::build`].
@@ -315,12 +318,12 @@ impl Client {
         self.run(ListReferrers::new(subject)).await
     }
 
-    /// Runs any flow: those above are nothing else.
+    /// Runs any flow: those above are nothing else. What happens on the way goes to `tracing`, within a span of its own.
     ///
     /// # Errors
     /// The flow's.
     pub async fn run<F: Flow>(&self, flow: F) -> Result<F::Output, Error> {
-        self.run_with(flow, |event| tracing::debug!(?event)).await
+        self.run_with(flow, |event| trace(&event)).instrument(operation::<F>()).await
     }
 
     /// Runs any flow and tells what happens on the way.

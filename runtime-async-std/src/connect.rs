@@ -12,8 +12,11 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use async_std::net::{TcpStream, ToSocketAddrs as _};
 use futures_rustls::rustls::{self, pki_types::ServerName};
+use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 use http::Uri;
+use registry_proto::Config;
 use registry_proto::job::{Failure, FailureKind, Phase, reachable};
+use registry_proto::session::{Proxies, Tunnel};
 use tower_service::Service;
 
 use crate::stream::{Conn, Early, Place};
@@ -23,6 +26,7 @@ use crate::tls::Tls;
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     tls: Arc<Tls>,
+    proxies: Arc<Proxies>,
     per_host: usize,
     limit: Duration,
     hosts: Arc<Mutex<BTreeMap<String, Places>>>,
@@ -32,8 +36,10 @@ pub(crate) struct Connector {
 type Places = (Sender<()>, Arc<Receiver<()>>);
 
 impl Connector {
-    pub(crate) fn new(tls: Tls, per_host: usize, limit: Duration) -> Self {
-        Self { tls: Arc::new(tls), per_host, limit, hosts: Arc::default() }
+    pub(crate) fn new(tls: Tls, config: &Config) -> Self {
+        let (per_host, limit) = (config.requests_per_registry.get(), config.timeouts.connect);
+        let proxies = Arc::new(config.proxies.clone());
+        Self { tls: Arc::new(tls), proxies, per_host, limit, hosts: Arc::default() }
     }
 
     async fn place(&self, uri: &Uri) -> Place {
@@ -52,22 +58,55 @@ impl Connector {
     }
 
     async fn connect(&self, uri: &Uri, place: Place) -> Result<Conn, Failure> {
-        let refused = |why: io::Error| Failure::new(FailureKind::Connect, why);
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let https = uri.scheme_str() == Some("https");
-        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let found = (host.as_str(), port).to_socket_addrs().await.map_err(refused)?;
-        let stream = TcpStream::connect(&reachable(&host, found)?[..]).await.map_err(refused)?;
-        // Without it, small requests would wait for one another's acknowledgements.
-        stream.set_nodelay(true).map_err(refused)?;
-        if !https {
+        let stream = match self.proxies.tunnel_to(uri)? {
+            None => tcp(uri).await?,
+            Some(mut tunnel) => {
+                let opening = async_std::future::timeout(tunnel.patience(self.limit), open(&mut tunnel)).await;
+                opening.unwrap_or_else(|_| Err(tunnel.late()))?
+            }
+        };
+        if !is_https(uri) {
             return Ok(Conn::plain(Early::new(stream), place));
         }
-        let name = ServerName::try_from(host).map_err(|why| Failure::new(FailureKind::Tls, why))?;
+        let name = ServerName::try_from(host(uri)).map_err(|why| Failure::new(FailureKind::Tls, why))?;
         let connecting = Arc::clone(&self.tls).connector().await.connect(name, Early::new(stream));
         let stream = connecting.await.map_err(|why| failure_of(&why, FailureKind::Tls))?;
         Ok(Conn::tls(stream, place))
     }
+}
+
+/// A socket to the host of a URL.
+async fn tcp(uri: &Uri) -> Result<TcpStream, Failure> {
+    let refused = |why: io::Error| Failure::new(FailureKind::Connect, why);
+    let host = host(uri);
+    let port = uri.port_u16().unwrap_or(if is_https(uri) { 443 } else { 80 });
+    let found = (host.as_str(), port).to_socket_addrs().await.map_err(refused)?;
+    let stream = TcpStream::connect(&reachable(&host, found)?[..]).await.map_err(refused)?;
+    // Without it, small requests would wait for one another's acknowledgements.
+    stream.set_nodelay(true).map_err(refused)?;
+    Ok(stream)
+}
+
+/// The way through a proxy, opened.
+async fn open(tunnel: &mut Tunnel) -> Result<TcpStream, Failure> {
+    let mut stream = tcp(tunnel.url()).await.map_err(|why| tunnel.unreachable(&why))?;
+    stream.write_all(tunnel.request()).await.map_err(|why| tunnel.cut(why))?;
+    let mut piece = [0; 1024];
+    loop {
+        let got = stream.read(&mut piece).await.map_err(|why| tunnel.cut(why))?;
+        if tunnel.receive(&piece[..got])? {
+            return Ok(stream);
+        }
+    }
+}
+
+/// As resolvers and certificates want it: without the brackets of IPv6 addresses.
+fn host(uri: &Uri) -> String {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned()
+}
+
+fn is_https(uri: &Uri) -> bool {
+    uri.scheme_str() == Some("https")
 }
 
 impl Service<Uri> for Connector {

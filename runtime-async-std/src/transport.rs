@@ -16,8 +16,8 @@ use http_client::{HttpClient, Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Executor, Sleep};
 use hyper_util::client::legacy::Client as Pool;
+use registry_proto::Config;
 use registry_proto::job::FailureKind;
-use registry_proto::session::Limits;
 
 use crate::connect::{Connector, failure_of};
 use crate::tls::Tls;
@@ -34,7 +34,8 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(crate) fn new(tls: Tls, per_host: usize, connect: Duration, limits: &Limits) -> Self {
+    pub(crate) fn new(tls: Tls, config: &Config) -> Self {
+        let (per_host, limits) = (config.requests_per_registry.get(), &config.limits);
         let mut pool = Pool::builder(Tasks);
         pool.pool_timer(Timers).timer(Timers).pool_idle_timeout(IDLE).pool_max_idle_per_host(per_host);
         // hyper has no smaller buffer than 8 KiB.
@@ -46,7 +47,7 @@ impl Transport {
         pool.http2_initial_stream_window_size(8 << 20)
             .http2_initial_connection_window_size(8 << 20)
             .http2_max_frame_size(256 << 10);
-        Self { pool: pool.build(Connector::new(tls, per_host, connect)) }
+        Self { pool: pool.build(Connector::new(tls, config)) }
     }
 }
 

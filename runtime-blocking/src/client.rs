@@ -11,7 +11,7 @@ use registry_proto::flow::{
     SaveBlob, Untag, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
-use registry_proto::{Config, Error, Event, Ping};
+use registry_proto::{Config, Error, Event, Ping, Proxies, operation, trace};
 
 use crate::connect::Agents;
 use crate::drive::Driver;
@@ -47,6 +47,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Takes over the proxies that the environment names (`https_proxy`, `http_proxy`, `all_proxy`, `no_proxy`:
+    /// [`Proxies::from_env`]), instead of those of [`Config::proxies`]. Without this call, no client reads the environment.
+    #[must_use]
+    pub fn proxies_from_env(mut self) -> Self {
+        self.config.proxies = Proxies::from_env(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()));
+        self
+    }
+
     /// Makes the jitter of retries repeatable, for tests.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
@@ -73,7 +81,7 @@ fn random_seed() -> u64 {
 }
 
 impl Client {
-    /// A client with the default [`Config`].
+    /// A client with the default [`Config`]: no credentials, no proxies, nothing from files or from the environment.
     ///
     /// # Errors
     /// As [`ClientBuilder::build`].
@@ -301,12 +309,12 @@ impl Client {
         self.run(ListReferrers::new(subject))
     }
 
-    /// Runs any flow: those above are nothing else.
+    /// Runs any flow: those above are nothing else. What happens on the way goes to `tracing`, within a span of its own.
     ///
     /// # Errors
     /// The flow's.
     pub fn run<F: Flow>(&self, flow: F) -> Result<F::Output, Error> {
-        self.run_with(flow, |event| tracing::debug!(?event))
+        operation::<F>().in_scope(|| self.run_with(flow, |event| trace(&event)))
     }
 
     /// Runs any flow and tells what happens on the way.

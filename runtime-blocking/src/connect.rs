@@ -2,17 +2,17 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Uri;
 use http::uri::Scheme;
 use registry_proto::job::{Failure, FailureKind, Phase};
-use registry_proto::{Config, Error};
+use registry_proto::{Config, Error, Proxies};
 use ureq::Agent;
 use ureq::tls::TlsConfig;
-use ureq::unversioned::resolver::DefaultResolver;
 
+use crate::next_hop::NextHop;
 use crate::socket::connector;
 use crate::tls::{Tls, unused};
 
@@ -31,6 +31,7 @@ pub(crate) struct Agents {
     tls: Tls,
     /// The most bytes of a reply's head.
     head: usize,
+    proxies: Arc<Proxies>,
     plain: Agent,
     encrypted: OnceLock<Agent>,
 }
@@ -39,7 +40,9 @@ impl Agents {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let (per_host, head) = (config.requests_per_registry.get(), config.limits.head);
         let tls = Tls::new(&config.tls)?;
-        Ok(Self { per_host, head, tls, plain: agent(per_host, head, unused()), encrypted: OnceLock::new() })
+        let proxies = Arc::new(config.proxies.clone());
+        let plain = agent(per_host, head, unused(), &proxies);
+        Ok(Self { per_host, head, tls, proxies, plain, encrypted: OnceLock::new() })
     }
 
     /// The one for a URL.
@@ -47,13 +50,13 @@ impl Agents {
         if uri.scheme() == Some(&Scheme::HTTP) {
             return &self.plain;
         }
-        self.encrypted.get_or_init(|| agent(self.per_host, self.head, self.tls.config()))
+        self.encrypted.get_or_init(|| agent(self.per_host, self.head, self.tls.config(), &self.proxies))
     }
 }
 
-/// An agent that does what it is told and nothing else: no redirects, no decompression, no cookies, no proxies of its own
-/// finding, statuses as replies.
-fn agent(per_host: usize, head: usize, tls: TlsConfig) -> Agent {
+/// An agent that does what it is told and nothing else: no redirects, no decompression, no cookies, statuses as replies. Of its own
+/// proxies there are none: it would look for them in the environment, and resolve names that only they know.
+fn agent(per_host: usize, head: usize, tls: TlsConfig, proxies: &Arc<Proxies>) -> Agent {
     let settings = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -69,7 +72,7 @@ fn agent(per_host: usize, head: usize, tls: TlsConfig) -> Agent {
         .max_idle_age(IDLE)
         .tls_config(tls)
         .build();
-    Agent::with_parts(settings, connector(), DefaultResolver::default())
+    Agent::with_parts(settings, connector(proxies), NextHop::new(proxies))
 }
 
 /// What an error of ureq's means to the core.

@@ -7,6 +7,7 @@ mod client;
 mod connect;
 mod disk;
 mod drive;
+mod next_hop;
 mod perform;
 mod socket;
 mod tls;

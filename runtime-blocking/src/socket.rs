@@ -17,12 +17,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use registry_proto::job::{Progress, Timeouts, reachable};
+use http::Uri;
+use registry_proto::Proxies;
+use registry_proto::job::{Failure, Progress, Timeouts, reachable};
+use registry_proto::session::Tunnel;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, RustlsConnector, Transport,
 };
 use ureq::{Error, Timeout};
 
+use crate::connect::failure_of;
 use crate::perform::{Stop, aborted};
 
 /// How long a socket waits without looking up.
@@ -91,48 +95,64 @@ fn check_stop() -> Result<(), Error> {
     if stopped { Err(io::Error::other(aborted()).into()) } else { Ok(()) }
 }
 
-/// TCP, TLS where it is wanted, and nothing of a body that is refused.
-pub(crate) fn connector() -> impl Connector {
-    SocketConnector.chain(RustlsConnector::default()).chain(SkippingConnector)
+/// TCP, through proxies where there are any, TLS where it is wanted, and nothing of a body that is refused.
+pub(crate) fn connector(proxies: &Arc<Proxies>) -> impl Connector {
+    SocketConnector { proxies: Arc::clone(proxies) }.chain(RustlsConnector::default()).chain(SkippingConnector)
 }
 
 /// Opens [`Socket`]s.
 #[derive(Debug)]
-struct SocketConnector;
+struct SocketConnector {
+    proxies: Arc<Proxies>,
+}
 
 impl Connector for SocketConnector {
     type Out = Socket;
 
     fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Socket>, Error> {
-        let began = Instant::now();
-        let mut last = Error::HostNotFound;
-        let host = details.uri.host().unwrap_or_default();
-        let addresses = reachable(host, details.addrs.iter().copied()).map_err(io::Error::other)?;
-        for (tried, address) in addresses.iter().enumerate() {
-            check_stop()?;
-            let connecting = match details.timeout.not_zero() {
-                None => TcpStream::connect(address),
-                Some(limit) => {
-                    // An even share of what is left, so that one address that swallows everything leaves time for the others.
-                    let left = limit.saturating_sub(began.elapsed());
-                    let shares = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-                    TcpStream::connect_timeout(address, (left / shares).max(Duration::from_millis(1)))
-                }
-            };
-            last = match connecting {
-                Ok(stream) => {
-                    // Without it, small requests would wait for one another's acknowledgements.
-                    stream.set_nodelay(true)?;
-                    let buffers =
-                        LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-                    return Ok(Some(Socket { stream, buffers, end: None, read_limit: None, write_limit: None }));
-                }
-                Err(why) if is_pause(&why) => Error::Timeout(Timeout::Connect),
-                Err(why) => why.into(),
-            };
-        }
-        Err(last)
+        let limit = details.timeout.not_zero().map(|limit| *limit);
+        let Some(mut tunnel) = self.proxies.tunnel_to(details.uri).map_err(io::Error::other)? else {
+            return tcp(details.uri, details, limit).map(Some);
+        };
+        let (began, limit) = (Instant::now(), limit.map(|limit| tunnel.patience(limit)));
+        let mut socket = tcp(tunnel.url(), details, limit).map_err(|why| match why {
+            Error::Timeout(_) => io::Error::other(tunnel.late()),
+            why => io::Error::other(tunnel.unreachable(&failure_of(&why))),
+        })?;
+        socket.open(&mut tunnel, began, limit).map_err(io::Error::other)?;
+        Ok(Some(socket))
     }
+}
+
+/// A connection to one of the addresses that were found for the host of this URL.
+fn tcp(uri: &Uri, details: &ConnectionDetails<'_>, limit: Option<Duration>) -> Result<Socket, Error> {
+    let began = Instant::now();
+    let mut last = Error::HostNotFound;
+    let host = uri.host().unwrap_or_default();
+    let addresses = reachable(host, details.addrs.iter().copied()).map_err(io::Error::other)?;
+    for (tried, address) in addresses.iter().enumerate() {
+        check_stop()?;
+        let connecting = match limit {
+            None => TcpStream::connect(address),
+            Some(limit) => {
+                // An even share of what is left, so that one address that swallows everything leaves time for the others.
+                let left = limit.saturating_sub(began.elapsed());
+                let shares = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+                TcpStream::connect_timeout(address, (left / shares).max(Duration::from_millis(1)))
+            }
+        };
+        last = match connecting {
+            Ok(stream) => {
+                // Without it, small requests would wait for one another's acknowledgements.
+                stream.set_nodelay(true)?;
+                let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+                return Ok(Socket { stream, buffers, end: None, read_limit: None, write_limit: None });
+            }
+            Err(why) if is_pause(&why) => Error::Timeout(Timeout::Connect),
+            Err(why) => why.into(),
+        };
+    }
+    Err(last)
 }
 
 #[derive(Debug)]
@@ -155,6 +175,41 @@ enum End {
 }
 
 impl Socket {
+    /// Opens the way through a proxy, to which this is the connection.
+    fn open(&mut self, tunnel: &mut Tunnel, began: Instant, limit: Option<Duration>) -> Result<(), Failure> {
+        let left = || limit.map(|limit| limit.saturating_sub(began.elapsed()));
+        self.limit_writing(left().unwrap_or(SLICE).max(SLICE)).map_err(|why| tunnel.cut(why))?;
+        self.stream.write_all(tunnel.request()).map_err(|why| tunnel.cut(why))?;
+        let mut piece = [0; 1024];
+        loop {
+            check_stop().map_err(|why| failure_of(&why))?;
+            let slice = slice(left()).ok_or_else(|| tunnel.late())?;
+            self.limit_reading(slice).map_err(|why| tunnel.cut(why))?;
+            match self.stream.read(&mut piece) {
+                Ok(got) if tunnel.receive(&piece[..got])? => return Ok(()),
+                Ok(_) => {}
+                Err(why) if is_pause(&why) => {}
+                Err(why) => return Err(tunnel.cut(why)),
+            }
+        }
+    }
+
+    fn limit_reading(&mut self, limit: Duration) -> io::Result<()> {
+        if self.read_limit != Some(limit) {
+            self.stream.set_read_timeout(Some(limit))?;
+            self.read_limit = Some(limit);
+        }
+        Ok(())
+    }
+
+    fn limit_writing(&mut self, limit: Duration) -> io::Result<()> {
+        if self.write_limit != Some(limit) {
+            self.stream.set_write_timeout(Some(limit))?;
+            self.write_limit = Some(limit);
+        }
+        Ok(())
+    }
+
     fn write(&mut self, amount: usize, limit: NextTimeout) -> Result<(), Error> {
         let limit_at = limit.not_zero();
         let (mut sent, mut moved) = (0, Instant::now());
@@ -166,10 +221,7 @@ impl Socket {
             let patience = progress.map(|progress| progress.patience().saturating_sub(moved.elapsed()));
             let slice = slice(left.into_iter().chain(patience).min());
             let Some(slice) = slice else { return Err(Error::Timeout(limit.reason)) };
-            if self.write_limit != Some(slice) {
-                self.stream.set_write_timeout(Some(slice))?;
-                self.write_limit = Some(slice);
-            }
+            self.limit_writing(slice)?;
             match self.stream.write(&self.buffers.output()[sent..amount]) {
                 Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
                 Ok(more) => {
@@ -242,10 +294,7 @@ impl Transport for Socket {
             check_stop()?;
             let slice = slice(limit_at.map(|limit| limit.saturating_sub(began.elapsed())));
             let Some(slice) = slice else { return Err(Error::Timeout(limit.reason)) };
-            if self.read_limit != Some(slice) {
-                self.stream.set_read_timeout(Some(slice))?;
-                self.read_limit = Some(slice);
-            }
+            self.limit_reading(slice)?;
             match self.stream.read(self.buffers.input_append_buf()) {
                 Ok(got) => {
                     self.buffers.input_appended(got);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -22,8 +22,10 @@ use hyper_util::client::legacy::connect::{
     CaptureConnection, Connected, Connection, HttpConnector, capture_connection,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use registry_proto::Config;
 use registry_proto::job::{Failure, FailureKind, Phase, reachable};
-use registry_proto::session::Limits;
+use registry_proto::session::{Proxies, Tunnel};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
@@ -44,12 +46,15 @@ pub(crate) struct Http {
 
 impl Http {
     /// `per_host`: how many connections to one host there may be at a time.
-    pub(crate) fn new(tls: Tls, per_host: usize, connect: Duration, limits: &Limits) -> Self {
+    pub(crate) fn new(tls: Tls, config: &Config) -> Self {
+        let (per_host, connect) = (config.requests_per_registry.get(), config.timeouts.connect);
+        let limits = &config.limits;
         let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let tls = Arc::new(LazyTls { tls, https: OnceLock::new() });
-        let connector = LimitedConnector { tcp: EarlyConnector(tcp), tls, per_host, connect, hosts: Arc::default() };
+        let tcp = EarlyConnector { tcp, proxies: Arc::new(config.proxies.clone()), limit: connect };
+        let connector = LimitedConnector { tcp, tls, per_host, connect, hosts: Arc::default() };
         let mut pool = Pool::builder(TokioExecutor::new());
         pool.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(per_host);
         // hyper has no smaller buffer than 8 KiB.
@@ -304,9 +309,14 @@ impl Service<Name> for Resolver {
     }
 }
 
-/// TCP connections that hear an early answer.
+/// TCP connections that hear an early answer, by way of proxies where there are any.
 #[derive(Clone, Debug)]
-struct EarlyConnector(HttpConnector<Resolver>);
+struct EarlyConnector {
+    tcp: HttpConnector<Resolver>,
+    proxies: Arc<Proxies>,
+    /// For the whole connection.
+    limit: Duration,
+}
 
 impl Service<Uri> for EarlyConnector {
     type Response = Early;
@@ -314,12 +324,43 @@ impl Service<Uri> for EarlyConnector {
     type Future = Pin<Box<dyn Future<Output = Result<Early, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx).map_err(Into::into)
+        self.tcp.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
-        Box::pin(async move { Ok(Early { stream: connecting.await?, dead: false }) })
+        let tunnel = match self.proxies.tunnel_to(&uri) {
+            Ok(tunnel) => tunnel,
+            Err(why) => return Box::pin(ready(Err(why.into()))),
+        };
+        let to = tunnel.as_ref().map_or(uri, |tunnel| tunnel.url().clone());
+        let (connecting, limit) = (self.tcp.call(to), self.limit);
+        Box::pin(async move {
+            let stream = match tunnel {
+                None => connecting.await?,
+                Some(mut tunnel) => {
+                    let opening = tokio::time::timeout(tunnel.patience(limit), open(&mut tunnel, connecting)).await;
+                    opening.unwrap_or_else(|_| Err(tunnel.late()))?
+                }
+            };
+            Ok(Early { stream, dead: false })
+        })
+    }
+}
+
+/// The way through a proxy, opened.
+async fn open<E: StdError + 'static>(
+    tunnel: &mut Tunnel,
+    connecting: impl Future<Output = Result<TokioIo<TcpStream>, E>>,
+) -> Result<TokioIo<TcpStream>, Failure> {
+    let connected = connecting.await.map_err(|why| tunnel.unreachable(&failure_of(&why)))?;
+    let mut stream = connected.into_inner();
+    stream.write_all(tunnel.request()).await.map_err(|why| tunnel.cut(why))?;
+    let mut piece = [0; 1024];
+    loop {
+        let got = stream.read(&mut piece).await.map_err(|why| tunnel.cut(why))?;
+        if tunnel.receive(&piece[..got])? {
+            return Ok(TokioIo::new(stream));
+        }
     }
 }
 

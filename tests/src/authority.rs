@@ -10,6 +10,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
+/// The name of a registry that only a proxy can find.
+pub const NAME: &str = "registry.test";
+
 /// The authority.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -42,12 +45,12 @@ impl Authority {
         self.0.pem()
     }
 
-    /// What a server at 127.0.0.1 shows.
+    /// What a server at 127.0.0.1, or by [`NAME`], shows.
     ///
     /// # Panics
     /// When no key can be made.
     pub fn identity(&self) -> Identity {
-        let params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let params = CertificateParams::new(["127.0.0.1", "localhost", NAME].map(str::to_owned)).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Identity { certificate, key }

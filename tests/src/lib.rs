@@ -13,6 +13,7 @@ pub mod images;
 pub mod keeping;
 pub mod memory;
 pub mod mirrors;
+pub mod proxy;
 pub mod pulls;
 pub mod referrers;
 pub mod relay;

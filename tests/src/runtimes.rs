@@ -44,6 +44,30 @@ impl Runtime {
         self.run_trusting(None, config, flow, tell)
     }
 
+    /// Runs a flow on a new client that goes by way of the proxies that the environment names.
+    ///
+    /// # Errors
+    /// The flow's.
+    ///
+    /// # Panics
+    /// When the runtime can't be started.
+    pub fn run_by_environment<F: Flow>(self, config: Config, flow: F) -> Result<F::Output, Error> {
+        macro_rules! client {
+            ($runtime:ident) => {
+                $runtime::Client::builder().config(config).proxies_from_env().build()?
+            };
+        }
+        match self {
+            Self::Tokio => {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+                runtime.block_on(async { client!(registry_tokio).run(flow).await })
+            }
+            Self::AsyncStd => async_std::task::block_on(async { client!(registry_async_std).run(flow).await }),
+            Self::Blocking => client!(registry_blocking).run(flow),
+            Self::Smol | Self::StdNet => panic!("the core's examples read no environment"),
+        }
+    }
+
     /// As [`Runtime::run_with`], trusting one more certificate authority.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use crate::digester::Digester;
 use crate::error::{Asked, Error, Refusal};
 use crate::job::{FilePlace, Payload, Plan, Sink};
 use crate::limits::Limits;
-use crate::spec::{ApiError, Digest, Origin, RepositoryName, ScopeSet, clean, parse_error_body};
+use crate::spec::{ApiError, Digest, Origin, RepositoryName, ScopeSet, TagOrDigest, clean, parse_error_body};
 
 /// The longest text about a reply that makes no sense, in characters.
 const LONGEST: usize = 1000;
@@ -44,6 +44,29 @@ pub(crate) struct Ask {
     pub(crate) authenticate: bool,
     /// It moves a blob, or a piece of one: how long that takes as a whole nobody can say.
     pub(crate) is_bulk: bool,
+    /// Whether a mirror of the registry may answer it.
+    pub(crate) mirrored: Mirrored,
+}
+
+/// What a mirror may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mirrored {
+    /// Nothing: it changes something, or only the registry itself knows.
+    Never,
+    /// What is verified by its digest.
+    ByDigest,
+    /// To what a tag leads.
+    ByTag,
+}
+
+impl Mirrored {
+    /// As whoever reads content by this asks for it.
+    pub(crate) const fn by(reference: &TagOrDigest) -> Self {
+        match reference {
+            TagOrDigest::Tag(_) => Self::ByTag,
+            TagOrDigest::Digest(_) => Self::ByDigest,
+        }
+    }
 }
 
 /// When the leaf may send a request again on its own.
@@ -75,6 +98,7 @@ impl Ask {
             replay: Replay::Anytime,
             authenticate: true,
             is_bulk: false,
+            mirrored: Mirrored::Never,
         }
     }
 
@@ -115,6 +139,11 @@ impl Ask {
         self
     }
 
+    pub(crate) const fn mirrored(mut self, mirrored: Mirrored) -> Self {
+        self.mirrored = mirrored;
+        self
+    }
+
     const fn replay(mut self, replay: Replay) -> Self {
         self.replay = replay;
         self
@@ -136,6 +165,8 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
     /// The digester of a request's body out of a file, or of a reply's body into one.
     pub(crate) moved: Option<Digester>,
+    /// Which mirror answered, if it wasn't the registry itself.
+    pub(crate) mirror: Option<Origin>,
 }
 
 impl Reply {
@@ -210,6 +241,7 @@ pub(crate) mod golden {
             headers: map,
             body: Bytes::copy_from_slice(body.as_bytes()),
             moved: None,
+            mirror: None,
         }
     }
 }

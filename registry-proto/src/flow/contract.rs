@@ -22,6 +22,8 @@ use crate::time::Time;
 /// 2. Run each job once and give its ticket back once, also when the work panics. An aborted job may still be answered;
 ///    `handle` hands such a late answer back, and it is dropped.
 /// 3. Never follow redirects, retry, decompress, authenticate, keep cookies or look at a status.
+///    Connect to what [`reachable`](crate::job::reachable) leaves of a name's addresses, and by way of the
+///    [`Tunnel`](crate::session::Tunnel) that the configuration has for a URL, if it has one.
 /// 4. Send a [`FileRange`](crate::job::FileRange) through its [`Outgoing`](crate::job::Outgoing) only, with its length as
 ///    `Content-Length`; feed a reply's body to the job's [`Incoming`](crate::job::Incoming) only.
 /// 5. When [`Session::generation`](crate::Session::generation) has moved, wake the drivers of the session's other flows.

@@ -7,7 +7,7 @@
 //!    └──────────────▶ Asking (GET, or GET of the rest) ─┬─ complete and right ──────────┤
 //!                          ▲ ▲ ▲                        ├─ complete and wrong ─▶ (error)┘
 //!                          │ │ └── ask for the rest ────┼─ a part
-//!                          │ └──── from the beginning ──┼─ wrong, but of several pieces; bytes that don't fit
+//!                          │ └──── from the beginning ──┼─ wrong, but of several pieces, or a mirror's; bytes that don't fit
 //!                          └─────── Pausing ◀───────────┴─ cut
 //! ```
 
@@ -15,10 +15,10 @@ use std::collections::VecDeque;
 
 use crate::digester::Digester;
 use crate::endpoint::blob::{self, Came};
-use crate::endpoint::{Ask, Reply};
+use crate::endpoint::{Ask, Mirrored, Reply};
 use crate::error::{Asked, Error};
 use crate::event::{BlobId, Event};
-use crate::flow::exchange::Lost;
+use crate::flow::exchange::{Lost, reject};
 use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
 use crate::job::{Alone, Completion, FailureKind, FilePlace, Job, JobId, LocalJob, Outcome};
 use crate::spec::{Algorithm, Descriptor, Repository};
@@ -100,7 +100,7 @@ impl Download {
     // ── transitions ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Asks for what is missing, if anything is.
-    fn go_on(&mut self, cx: &Context<'_>) -> State {
+    fn go_on(&mut self, cx: &mut Context<'_>) -> State {
         if self.place.has() == self.place.size() {
             return self.complete(cx, None);
         }
@@ -110,14 +110,14 @@ impl Download {
         }
     }
 
-    fn after_survey(&mut self, cx: &Context<'_>, found: Digester) -> State {
+    fn after_survey(&mut self, cx: &mut Context<'_>, found: Digester) -> State {
         (self.left, self.mark) = (found.at(), found.at());
         self.pieced = self.left > 0;
         self.place.holds(found);
         self.go_on(cx)
     }
 
-    fn after_reply(&mut self, cx: &Context<'_>, reply: &Reply) -> State {
+    fn after_reply(&mut self, cx: &mut Context<'_>, reply: &Reply) -> State {
         let (has, size) = (self.place.has(), self.place.size());
         match blob::downloaded(reply, has, reply.moved.as_ref().map(Digester::at), size) {
             Ok(Came::Something) => {
@@ -135,9 +135,13 @@ impl Download {
             Ok(Came::Nothing) => {
                 let told = reply.header("content-range").unwrap_or("no range");
                 let why = format!("asked for bytes {has}-{}, it answered {} with {told}", size - 1, reply.status);
+                self.notes.extend(reject(cx, reply, &why));
                 self.restart(cx, &reply.asked, &why).unwrap_or_else(|| settled(Err(reply.broken(why))))
             }
-            Err(why) => settled(Err(why)),
+            Err(why) => {
+                let again = self.reject(cx, reply, &why.to_string());
+                again.unwrap_or_else(|| settled(Err(why)))
+            }
         }
     }
 
@@ -157,7 +161,7 @@ impl Download {
     }
 
     /// All bytes are there: are they the right ones?
-    fn complete(&mut self, cx: &Context<'_>, reply: Option<&Reply>) -> State {
+    fn complete(&mut self, cx: &mut Context<'_>, reply: Option<&Reply>) -> State {
         let found = self.place.digester().digest();
         if found == self.blob.digest {
             let (repository, blob) = (self.repository.clone(), self.id());
@@ -170,12 +174,22 @@ impl Download {
             (None, Err(why)) => return settled(Err(why)),
         };
         let why = format!("the pieces of the blob don't make the right whole: {found}");
-        let again = if self.pieced { self.restart(cx, &asked, &why) } else { None };
+        let mirror = reply.and_then(|reply| reject(cx, reply, &why));
+        let again = self.pieced || mirror.is_some();
+        self.notes.extend(mirror);
+        let again = if again { self.restart(cx, &asked, &why) } else { None };
         again.unwrap_or_else(|| settled(Err(self.wrong(asked, found, reply))))
     }
 
+    /// A mirror's reply that is of no use: from the beginning, with somebody else. `None`: it is the registry's.
+    fn reject(&mut self, cx: &mut Context<'_>, reply: &Reply, why: &str) -> Option<State> {
+        let note = reject(cx, reply, why)?;
+        self.notes.push_back(note);
+        self.restart(cx, &reply.asked, why)
+    }
+
     /// From the beginning, as if nothing was there. `None`: that was done often enough.
-    fn restart(&mut self, cx: &Context<'_>, asked: &Asked, why: &str) -> Option<State> {
+    fn restart(&mut self, cx: &mut Context<'_>, asked: &Asked, why: &str) -> Option<State> {
         if self.restarts >= RESTARTS {
             return None;
         }
@@ -192,7 +206,8 @@ impl Download {
     fn ask(&self, cx: &Context<'_>) -> Result<Ask, Error> {
         let origin = cx.origin(self.repository.registry())?;
         let limits = cx.session.config().limits;
-        Ok(blob::download(&origin, self.repository.name(), &self.blob.digest, self.place.clone(), &limits))
+        let ask = blob::download(&origin, self.repository.name(), &self.blob.digest, self.place.clone(), &limits);
+        Ok(ask.mirrored(Mirrored::ByDigest))
     }
 
     /// There is more of it now. Only what is worth mentioning makes up for trouble: a peer that cuts after each byte would

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::endpoint::blob;
+use crate::endpoint::{Mirrored, blob};
 use crate::error::Error;
+use crate::event::Event;
+use crate::flow::exchange::reject;
 use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
 use crate::job::{Completion, FailureKind};
 use crate::spec::{Descriptor, Repository};
@@ -16,6 +18,7 @@ use crate::spec::{Descriptor, Repository};
 pub struct FetchBlob {
     repository: Repository,
     expected: Descriptor,
+    note: Option<Event>,
     state: State,
 }
 
@@ -29,7 +32,7 @@ enum State {
 impl FetchBlob {
     /// Of what a descriptor points to.
     pub const fn new(repository: Repository, expected: Descriptor) -> Self {
-        Self { repository, expected, state: State::New }
+        Self { repository, expected, note: None, state: State::New }
     }
 
     /// The request, unless there is no use in asking.
@@ -39,7 +42,8 @@ impl FetchBlob {
         let (name, digest, size) = (self.repository.name(), &self.expected.digest, self.expected.size);
         // A byte too many shows as such: what is longer than its descriptor says is not read to its end.
         let limit = usize::try_from(size).unwrap_or(usize::MAX);
-        let ask = blob::get_small(&origin, name, digest, limit.min(limits.config), &limits);
+        let ask =
+            blob::get_small(&origin, name, digest, limit.min(limits.config), &limits).mirrored(Mirrored::ByDigest);
         let most = limits.config;
         if size > most as u64 {
             let what = format!("a manifest says that it has {size} bytes; only {most} are taken (`Limits::config`)");
@@ -48,16 +52,23 @@ impl FetchBlob {
         Ok(Exchange::new(ask, self.repository.registry()))
     }
 
-    fn after_reply(&self, answer: Result<Answer, Error>) -> Result<Bytes, Error> {
-        match answer {
-            Ok(Answer::Reply(reply)) => blob::read_small(&reply, &self.expected),
+    /// `None`: it was a mirror's, and is something else; somebody else is to be asked.
+    fn after_answer(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>) -> Option<Result<Bytes, Error>> {
+        Some(match answer {
+            Ok(Answer::Reply(reply)) => match blob::read_small(&reply, &self.expected) {
+                Ok(bytes) => Ok(bytes),
+                Err(why) => {
+                    self.note = reject(cx, &reply, &why.to_string());
+                    return self.note.is_none().then_some(Err(why));
+                }
+            },
             Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
             Err(Error::Transport { asked, last, .. }) if last.kind() == FailureKind::TooLarge => {
                 let what = format!("the content has more than the {} bytes that its manifest says", self.expected.size);
                 Err(Error::Protocol { asked, what })
             }
             Err(why) => Err(why),
-        }
+        })
     }
 }
 
@@ -66,6 +77,9 @@ impl Flow for FetchBlob {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<Bytes> {
         loop {
+            if let Some(note) = self.note.take() {
+                return Step::Note(note);
+            }
             match &mut self.state {
                 State::New => match self.ask(cx) {
                     Ok(exchange) => self.state = State::Asking(exchange),
@@ -73,7 +87,10 @@ impl Flow for FetchBlob {
                 },
                 State::Asking(exchange) => {
                     let answer = ready!(exchange.poll(cx));
-                    return Step::Done(self.after_reply(answer));
+                    match self.after_answer(cx, answer) {
+                        Some(result) => return Step::Done(result),
+                        None => self.state = State::New,
+                    }
                 }
                 State::Cancelled => return Step::Done(Err(Error::Cancelled)),
             }

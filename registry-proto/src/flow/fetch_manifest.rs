@@ -1,7 +1,11 @@
 //! Fetching one manifest.
 
-use crate::endpoint::manifest;
+use std::collections::VecDeque;
+
+use crate::endpoint::{Mirrored, Reply, manifest};
 use crate::error::Error;
+use crate::event::Event;
+use crate::flow::exchange::reject;
 use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
 use crate::job::Completion;
 use crate::spec::{Descriptor, Manifest, Reference, Repository, TagOrDigest};
@@ -15,6 +19,9 @@ pub struct FetchManifest {
     repository: Repository,
     reference: TagOrDigest,
     expected: Option<Descriptor>,
+    /// Whether mirrors are believed as far as they are trusted.
+    mirrored: bool,
+    notes: VecDeque<Event>,
     state: State,
 }
 
@@ -32,6 +39,8 @@ impl FetchManifest {
             repository: reference.repository().clone(),
             reference: reference.target(),
             expected: None,
+            mirrored: true,
+            notes: VecDeque::new(),
             state: State::New,
         }
     }
@@ -39,7 +48,25 @@ impl FetchManifest {
     /// Of what a descriptor points to, such as one of an index's manifests: its digest, size and type have to be right.
     pub fn described(repository: Repository, descriptor: Descriptor) -> Self {
         let reference = TagOrDigest::Digest(descriptor.digest.clone());
-        Self { repository, reference, expected: Some(descriptor), state: State::New }
+        let (expected, notes) = (Some(descriptor), VecDeque::new());
+        Self { repository, reference, expected, mirrored: true, notes, state: State::New }
+    }
+
+    /// From the registry itself, whatever mirrors it has: for whoever is about to change something there.
+    #[must_use]
+    pub(crate) const fn unmirrored(mut self) -> Self {
+        self.mirrored = false;
+        self
+    }
+
+    fn after_reply(&mut self, cx: &mut Context<'_>, reply: &Reply) -> Option<Result<Manifest, Error>> {
+        let why = match manifest::read(reply, &self.reference, self.expected.as_ref()) {
+            Ok(manifest) => return Some(Ok(manifest)),
+            Err(why) => why,
+        };
+        let Some(note) = reject(cx, reply, &why.to_string()) else { return Some(Err(why)) };
+        self.notes.push_back(note);
+        None
     }
 }
 
@@ -48,6 +75,9 @@ impl Flow for FetchManifest {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<Manifest> {
         loop {
+            if let Some(note) = self.notes.pop_front() {
+                return Step::Note(note);
+            }
             match &mut self.state {
                 State::New => {
                     let origin = match cx.origin(self.repository.registry()) {
@@ -55,16 +85,18 @@ impl Flow for FetchManifest {
                         Err(why) => return Step::Done(Err(why)),
                     };
                     let limits = cx.session.config().limits;
-                    let ask = manifest::get(&origin, self.repository.name(), &self.reference, &limits);
+                    let by = if self.mirrored { Mirrored::by(&self.reference) } else { Mirrored::Never };
+                    let ask = manifest::get(&origin, self.repository.name(), &self.reference, &limits).mirrored(by);
                     self.state = State::Asking(Exchange::new(ask, self.repository.registry()));
                 }
-                State::Asking(exchange) => {
-                    return Step::Done(match ready!(exchange.poll(cx)) {
-                        Ok(Answer::Reply(reply)) => manifest::read(&reply, &self.reference, self.expected.as_ref()),
-                        Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
-                        Err(why) => Err(why),
-                    });
-                }
+                State::Asking(exchange) => match ready!(exchange.poll(cx)) {
+                    Ok(Answer::Reply(reply)) => match self.after_reply(cx, &reply) {
+                        Some(result) => return Step::Done(result),
+                        None => self.state = State::New,
+                    },
+                    Ok(Answer::Lost(lost)) => return Step::Done(Err(unreachable_loss(lost))),
+                    Err(why) => return Step::Done(Err(why)),
+                },
                 State::Cancelled => return Step::Done(Err(Error::Cancelled)),
             }
         }

@@ -1,6 +1,6 @@
 //! Finding out what a reference leads to.
 
-use crate::endpoint::manifest;
+use crate::endpoint::{Mirrored, manifest};
 use crate::error::Error;
 use crate::flow::{Answer, Context, Exchange, FetchManifest, Flow, Step, ready, unreachable_loss};
 use crate::job::Completion;
@@ -19,6 +19,7 @@ use crate::spec::{Descriptor, Reference};
 #[derive(Debug)]
 pub struct Resolve {
     reference: Reference,
+    mirrored: bool,
     state: State,
 }
 
@@ -33,7 +34,19 @@ enum State {
 impl Resolve {
     /// Of a reference: by its digest if it has one, else by its tag, else `latest`.
     pub const fn new(reference: Reference) -> Self {
-        Self { reference, state: State::New }
+        Self { reference, mirrored: true, state: State::New }
+    }
+
+    /// From the registry itself, whatever mirrors it has.
+    #[must_use]
+    pub(crate) const fn unmirrored(mut self) -> Self {
+        self.mirrored = false;
+        self
+    }
+
+    fn fetch(&self) -> FetchManifest {
+        let fetch = FetchManifest::new(&self.reference);
+        if self.mirrored { fetch } else { fetch.unmirrored() }
     }
 }
 
@@ -50,7 +63,9 @@ impl Flow for Resolve {
                         Err(why) => return Step::Done(Err(why)),
                     };
                     let limits = cx.session.config().limits;
-                    let ask = manifest::look(&origin, repository.name(), &self.reference.target(), &limits);
+                    let target = self.reference.target();
+                    let by = if self.mirrored { Mirrored::by(&target) } else { Mirrored::Never };
+                    let ask = manifest::look(&origin, repository.name(), &target, &limits).mirrored(by);
                     self.state = State::Looking(Exchange::new(ask, repository.registry()));
                 }
                 State::Looking(exchange) => match ready!(exchange.poll(cx)) {
@@ -58,7 +73,7 @@ impl Flow for Resolve {
                         let limits = cx.session.config().limits;
                         match manifest::told(&reply, &self.reference.target(), &limits) {
                             Some(descriptor) => return Step::Done(Ok(descriptor)),
-                            None => self.state = State::Fetching(FetchManifest::new(&self.reference)),
+                            None => self.state = State::Fetching(self.fetch()),
                         }
                     }
                     Ok(Answer::Lost(lost)) => return Step::Done(Err(unreachable_loss(lost))),

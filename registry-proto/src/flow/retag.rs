@@ -41,7 +41,7 @@ impl Retag {
         Self {
             repository: reference.repository().clone(),
             tags: tags.into_iter().collect(),
-            state: State::Fetching(FetchManifest::new(reference)),
+            state: State::Fetching(FetchManifest::new(reference).unmirrored()),
         }
     }
 

@@ -22,6 +22,8 @@ pub enum FailureKind {
     Connect,
     /// The host's name leads to addresses that nobody may be sent to (see [`reachable`](super::reachable)). Nothing was sent.
     Forbidden,
+    /// The proxy on the way did not let anybody through. Nobody behind it saw anything of the request.
+    Proxy(ProxyFault),
     /// The TLS handshake failed: an unknown authority, a wrong name, no common version. Trying again does not help.
     Tls,
     /// A limit of [`Timeouts`](super::Timeouts) ran out.
@@ -42,6 +44,32 @@ pub enum FailureKind {
     Mismatch,
     /// The driver itself broke down (a panic in its thread or task).
     Panicked,
+}
+
+/// Why there is no way through a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProxyFault {
+    /// What is configured as a proxy is none, or none that can be talked to.
+    Unusable,
+    /// There is no connection to it: refused, unreachable, unknown name.
+    Unreachable,
+    /// It did not answer, or not in time.
+    Silent,
+    /// It wants to be shown credentials, or others than it was shown (407).
+    Credentials,
+    /// It does not let anybody through to there (403 and the like).
+    Refused,
+    /// It would, but could not reach who was asked for, or not now (5xx, 429).
+    Beyond,
+    /// Its answer is none, or none of a proxy.
+    Protocol,
+}
+
+impl ProxyFault {
+    const fn is_transient(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Silent | Self::Beyond)
+    }
 }
 
 /// What was being waited for when time ran out.
@@ -69,6 +97,11 @@ impl Failure {
         self.kind
     }
 
+    /// What the operating system or the HTTP stack said.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Whether the fault lies with the local file, so that asking the registry again cannot help.
     pub(crate) const fn is_local(&self) -> bool {
         matches!(
@@ -86,6 +119,7 @@ impl Failure {
         match self.kind {
             // All that time bytes were dripping in: that is no accident.
             FailureKind::Timeout(Phase::Whole) => false,
+            FailureKind::Proxy(fault) => fault.is_transient(),
             kind => matches!(
                 kind,
                 FailureKind::Connect | FailureKind::Timeout(_) | FailureKind::Cut | FailureKind::Protocol
@@ -95,7 +129,13 @@ impl Failure {
 
     /// Whether it is certain that the registry saw nothing of the request.
     pub(crate) const fn sent_nothing(&self) -> bool {
-        matches!(self.kind, FailureKind::Connect | FailureKind::Forbidden | FailureKind::Timeout(Phase::Connect))
+        matches!(
+            self.kind,
+            FailureKind::Connect
+                | FailureKind::Forbidden
+                | FailureKind::Proxy(_)
+                | FailureKind::Timeout(Phase::Connect)
+        )
     }
 }
 
@@ -111,6 +151,13 @@ impl fmt::Display for Failure {
         let what = match self.kind {
             FailureKind::Connect => "could not connect",
             FailureKind::Forbidden => "connecting there is not allowed",
+            FailureKind::Proxy(ProxyFault::Unusable) => "the proxy can't be used",
+            FailureKind::Proxy(ProxyFault::Unreachable) => "the proxy can't be reached",
+            FailureKind::Proxy(ProxyFault::Silent) => "the proxy does not answer",
+            FailureKind::Proxy(ProxyFault::Credentials) => "the proxy wants other credentials",
+            FailureKind::Proxy(ProxyFault::Refused) => "the proxy refuses",
+            FailureKind::Proxy(ProxyFault::Beyond) => "the proxy did not get through",
+            FailureKind::Proxy(ProxyFault::Protocol) => "the proxy does not speak HTTP properly",
             FailureKind::Tls => "TLS failed",
             FailureKind::Timeout(Phase::Connect) => "timed out connecting",
             FailureKind::Timeout(Phase::Head) => "timed out waiting for the reply",

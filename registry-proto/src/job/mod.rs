@@ -16,7 +16,7 @@ mod progress;
 mod reach;
 mod ticket;
 
-pub use failure::{Failure, FailureKind, Phase};
+pub use failure::{Failure, FailureKind, Phase, ProxyFault};
 pub use incoming::{Collecting, FilePlace, Filing, Incoming, More, Plan, Received, Sink, Writing};
 pub(crate) use local::{Alone, Blueprint, Laid};
 pub use local::{LocalJob, Storage};

@@ -8,7 +8,7 @@ use crate::credentials::Credentials;
 use crate::job::Timeouts;
 use crate::limits::Limits;
 use crate::secret::Credential;
-use crate::session::{Rules, TlsConfig};
+use crate::session::{Mirrors, Proxies, Rules, TlsConfig};
 use crate::spec::Registry;
 
 /// How a client behaves. Start from the default and change what you need:
@@ -28,6 +28,11 @@ pub struct Config {
     pub scheme: Scheme,
     /// How `https` is spoken: who is trusted, and what is shown to who asks for a certificate.
     pub tls: TlsConfig,
+    /// By way of which proxies who is reached. None by default: the core reads no environment ([`Proxies::from_env`] is told what
+    /// it says).
+    pub proxies: Proxies,
+    /// Who is asked for manifests and blobs before their registries are.
+    pub mirrors: Mirrors,
     /// What is shown to whom; see [`Config::log_in`].
     pub credentials: Credentials,
     /// How a password is exchanged for a token.
@@ -79,6 +84,8 @@ impl Default for Config {
             user_agent: concat!("registry-proto/", env!("CARGO_PKG_VERSION")).to_owned(),
             scheme: Scheme::default(),
             tls: TlsConfig::default(),
+            proxies: Proxies::default(),
+            mirrors: Mirrors::default(),
             credentials: Credentials::default(),
             token_request: TokenRequest::default(),
             upload: UploadPolicy::default(),

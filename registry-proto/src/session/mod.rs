@@ -4,7 +4,9 @@ mod config;
 mod context;
 mod known;
 mod learned;
+mod mirrors;
 mod pace;
+mod proxy;
 mod referrers;
 mod tls;
 mod tokens;
@@ -14,10 +16,15 @@ pub use crate::limits::Limits;
 pub use config::{Config, Scheme, TokenRequest, UploadPolicy};
 pub use context::Context;
 pub(crate) use learned::Learned;
+pub use mirrors::{Mirror, Mirrors};
 pub(crate) use pace::{Load, NotYet, Rules, Strain};
+pub use proxy::{Proxies, Proxy, ProxyError, Tunnel};
 pub use tls::{ClientIdentity, TlsConfig};
 pub(crate) use tokens::{Area, Permission, Scheme as AuthScheme, TokenKey, Wish};
 
+use std::collections::VecDeque;
+
+use crate::endpoint::Mirrored;
 use crate::job::JobId;
 use crate::rng::Rng;
 use crate::spec::{Origin, Registry};
@@ -42,6 +49,7 @@ pub struct Session {
     pub(crate) pace: pace::Pace,
     pub(crate) referrers: referrers::Referrers,
     pub(crate) warned: warned::Warned,
+    pub(crate) resting: mirrors::Resting,
     learned: learned::Lessons,
     last_id: u64,
     rng: Rng,
@@ -58,6 +66,7 @@ impl Session {
             pace: pace::Pace::default(),
             referrers: referrers::Referrers::default(),
             warned: warned::Warned::default(),
+            resting: mirrors::Resting::default(),
             learned: learned::Lessons::default(),
             last_id: 0,
             rng: Rng::new(seed),
@@ -108,6 +117,24 @@ impl Session {
             Scheme::Https => true,
         };
         Origin::new(https, registry.wire_host())
+    }
+
+    /// The mirrors that have what a registry has, in the order in which they are asked: where they are, and who.
+    pub(crate) fn mirrors_of(&self, registry: &Registry, mirrored: Mirrored) -> VecDeque<(Origin, Registry)> {
+        let is_asked = |mirror: &&Mirror| match mirrored {
+            Mirrored::Never => false,
+            Mirrored::ByDigest => true,
+            Mirrored::ByTag => mirror.has_tags,
+        };
+        let home = self.origin(registry);
+        let asked = self.config.mirrors.of(registry).iter().filter(is_asked);
+        let found = asked.filter_map(|mirror| Some((self.origin(&mirror.registry)?, mirror.registry.clone())));
+        found.filter(|(origin, _)| Some(origin) != home.as_ref()).collect()
+    }
+
+    /// Whether a mirror can be asked without waiting for it.
+    pub(crate) fn is_up(&self, mirror: &Origin, now: Time) -> bool {
+        !self.resting.has(mirror, now) && !self.pace.is_paused(mirror, now)
     }
 
     pub(crate) fn learned(&mut self, origin: &Origin) -> &mut Learned {

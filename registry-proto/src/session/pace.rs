@@ -174,6 +174,11 @@ impl Pace {
         })
     }
 
+    /// Whether `origin` asked for a pause that is not over.
+    pub(crate) fn is_paused(&self, origin: &Origin, now: Time) -> bool {
+        self.lanes.get(origin).is_some_and(|lane| lane.paused_until > now)
+    }
+
     /// Nothing goes to `origin` before `until`.
     pub(crate) fn pause(&mut self, origin: &Origin, until: Time) {
         let lane = self.lanes.entry(origin.clone()).or_default();

@@ -1,6 +1,7 @@
 //! Where a URL leads. (Where one may lead that a peer hands out: [`lead`](super::lead).)
 
 use std::fmt;
+use std::net::IpAddr;
 
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -58,6 +59,15 @@ impl Origin {
     /// The port, written or implied.
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether it is on this very machine, by its name: `localhost` and names below it, 127.0.0.0/8, `[::1]`.
+    pub fn is_loopback(&self) -> bool {
+        let name = self.host.trim_end_matches('.');
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
     }
 
     /// Host and port, the latter only if it doesn't go without saying.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::run::{err, printed, runtime};
+use crate::run::{PROXIES, err, printed, runtime};
 
 /// Somebody's home, with programs of his own.
 pub(crate) struct Home(TempDir);
@@ -72,7 +72,8 @@ esac"#,
 
     pub(crate) fn tug_with(&self, env: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tug"));
-        for name in ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "DOCKER_AUTH_CONFIG", "XDG_CONFIG_HOME"] {
+        let files = ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "DOCKER_AUTH_CONFIG", "XDG_CONFIG_HOME"];
+        for name in files.into_iter().chain(PROXIES) {
             command.env_remove(name);
         }
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());

@@ -13,6 +13,7 @@ mod inspect;
 mod lists;
 #[cfg(unix)]
 mod login;
+mod proxy;
 mod pull;
 mod push;
 mod referrers;

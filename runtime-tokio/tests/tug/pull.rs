@@ -147,3 +147,29 @@ fn a_blob_to_standard_output_and_into_a_file() {
     let damaged = tug(&["blob", &reference, text(&served.path("damaged"))]);
     assert!(damaged.status.code() == Some(1) && !served.path("damaged").exists(), "{damaged:?}");
 }
+
+#[test]
+fn mirrors_are_asked_first() {
+    let (registry, mirror) = (Served::new(None), Served::new(None));
+    let out_file = registry.path("out.tar");
+    let of = format!("{}={}", registry.server.address(), mirror.server.address());
+    let pull = |flags: &[&str]| {
+        let reference = registry.reference();
+        let verb = ["pull", "-v", "--all-platforms", &reference, text(&out_file), "--mirror", &of];
+        let pulled = tug(&[&verb[..], flags].concat());
+        out(&pulled);
+        let said = err(&pulled).to_owned();
+        move |of: &Served, what: &str| {
+            said.matches(&format!("GET http://{}/v2/multi/{what}", of.server.address())).count()
+        }
+    };
+    let asked = pull(&[]);
+    assert_eq!((asked(&registry, "manifests/v1"), asked(&mirror, "manifests/v1")), (1, 0));
+    assert_eq!((asked(&registry, "blobs/"), asked(&mirror, "blobs/")), (0, 5));
+    let asked = pull(&["--mirror-tags"]);
+    assert_eq!((asked(&registry, "manifests/v1"), asked(&mirror, "manifests/v1")), (0, 1));
+    for wrong in [&["--mirror", "docker.io"][..], &["--mirror", "a=b c"], &["--mirror-tags"]] {
+        let output = tug(&[&["digest", &registry.reference()][..], wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+}

@@ -9,9 +9,16 @@ use tokio::runtime::Runtime;
 /// Where nobody's credentials are, so that it doesn't matter who runs the tests.
 const NO_FILE: &str = "/nowhere/auth.json";
 
+/// What would lead requests elsewhere.
+pub(crate) const PROXIES: [&str; 7] =
+    ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"];
+
 /// The command, to be given its arguments.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tug"));
+    for name in PROXIES {
+        command.env_remove(name);
+    }
     command.env("REGISTRY_AUTH_FILE", NO_FILE);
     command
 }

@@ -11,9 +11,11 @@
 //!          Fetching ─ 429, 5xx, cut ─▶ Pause
 //! ```
 //!
-//! What it shows and what a challenge leads to is decided in [`authorise`], where a redirect may lead in [`route`].
+//! What it shows and what a challenge leads to is decided in [`authorise`], where a redirect may lead in [`route`], and whether a
+//! mirror is asked first in [`mirror`]: there, what is the end with the registry is the next one's turn.
 
 mod authorise;
+mod mirror;
 mod route;
 
 use std::collections::VecDeque;
@@ -22,6 +24,8 @@ use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, USER_AGENT, WARNING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use authorise::{Authorisation, Fetch, Fetched, Next, Shown, denied};
+use mirror::Turns;
+pub(crate) use mirror::reject;
 use route::Route;
 
 use crate::digester::Digester;
@@ -65,6 +69,7 @@ pub(crate) struct Exchange {
     route: Box<Route>,
     // In a box, so that flows with several exchanges among their states stay small.
     authorisation: Box<Authorisation>,
+    turns: Box<Turns>,
     tries: u32,
     /// How often the place that a redirect led to refused.
     detours: u32,
@@ -91,6 +96,7 @@ impl Exchange {
         Self {
             route: Box::new(Route::new(&ask.url)),
             authorisation: Box::new(Authorisation::new(&ask.scopes, registry)),
+            turns: Box::new(Turns::new(registry, ask.mirrored)),
             ask,
             tries: 0,
             detours: 0,
@@ -142,6 +148,9 @@ impl Exchange {
 
     /// Sends the request, or what has to come first.
     fn go(&mut self, cx: &mut Context<'_>) -> Step<Answer> {
+        if self.turns.is_over(cx) {
+            self.next_turn(cx);
+        }
         self.started.get_or_insert(cx.now);
         let target = self.route.target().clone();
         let load = if self.ask.is_bulk { Load::Bulk } else { Load::Small };
@@ -165,8 +174,21 @@ impl Exchange {
             Ok(Next::Fetch(fetch)) => self.fetch(cx, fetch),
             Ok(Next::Wait(until)) => Step::Wait(Some(until)),
             Err(error) => {
+                let next = self.or_elsewhere(cx, State::Settled(Box::new(Err(error))));
+                self.settle(next, cx)
+            }
+        }
+    }
+
+    fn settle(&mut self, next: State, cx: &mut Context<'_>) -> Step<Answer> {
+        match next {
+            State::Settled(result) => {
                 self.state = State::Over;
-                Step::Done(Err(error))
+                Step::Done(*result)
+            }
+            next => {
+                self.state = next;
+                self.poll(cx)
             }
         }
     }
@@ -236,7 +258,7 @@ impl Exchange {
                 let head = *head;
                 let (status, headers, url) = (head.status, head.headers, fetch.ask.url.clone());
                 let body = body.into_parts().0;
-                let reply = Reply { asked: asked.clone(), url, status, headers, body, moved: None };
+                let reply = Reply { asked: asked.clone(), url, status, headers, body, moved: None, mirror: None };
                 match self.authorisation.after_fetch(cx, fetch, &reply) {
                     Fetched::Token(token) => {
                         cx.session.tokens.fetched(&fetch.key, token, cx.now);
@@ -248,13 +270,13 @@ impl Exchange {
                         return State::Ready;
                     }
                     Fetched::Denied(error) => return no_token(cx, fetch, error),
-                    Fetched::Later(_) if self.tries >= cx.session.config().retries => {
+                    Fetched::Later(_) if self.tries >= self.most_tries(cx) => {
                         return no_token(cx, fetch, reply.refusal(Some("it was tried again and again")));
                     }
                     Fetched::Later(why) => (why, respect_retry_after(cx, &reply)),
                 }
             }
-            Outcome::Failed { why, .. } if why.is_transient() && self.tries < cx.session.config().retries => {
+            Outcome::Failed { why, .. } if why.is_transient() && self.tries < self.most_tries(cx) => {
                 (why.to_string(), None)
             }
             Outcome::Failed { why, .. } if why.kind() == FailureKind::TooLarge => {
@@ -317,7 +339,7 @@ impl Exchange {
             return State::Settled(Box::new(Err(error)));
         }
         if is_transient(status) {
-            let again = self.may_go_again() && self.tries < cx.session.config().retries;
+            let again = self.may_go_again() && self.tries < self.most_tries(cx);
             let why = describe(status, &reply.errors());
             // If not, the owner will ask again in its own way: not before the registry allows it.
             let until = respect_retry_after(cx, &reply);
@@ -348,10 +370,10 @@ impl Exchange {
         }
         let may_repeat = match self.ask.replay {
             Replay::Anytime => why.is_transient(),
-            Replay::OwnerAsksFirst => why.sent_nothing(),
+            Replay::OwnerAsksFirst => why.sent_nothing() && why.is_transient(),
             Replay::OwnerGoesOn | Replay::Never => false,
         };
-        if may_repeat && self.tries < cx.session.config().retries {
+        if may_repeat && self.tries < self.most_tries(cx) {
             self.restart();
             return self.pause(cx, &asked, &why.to_string(), None);
         }
@@ -453,7 +475,7 @@ impl Flow for Exchange {
             cx.session.moved();
         }
         self.tell(cx, &done.outcome);
-        self.state = match std::mem::replace(&mut self.state, State::Over) {
+        let next = match std::mem::replace(&mut self.state, State::Over) {
             State::Fetching { job, fetch, .. } => self.fetched(cx, job, &fetch, done.outcome),
             State::Sent { with, .. } => match done.outcome {
                 Outcome::Replied { head, body, sent } => {
@@ -461,13 +483,15 @@ impl Flow for Exchange {
                     let (asked, url) = (self.asked(), self.route.url().clone());
                     let (body, filed) = body.into_parts();
                     let (status, headers, moved) = (head.status, head.headers, sent.or(filed));
-                    self.replied(cx, with, Reply { asked, url, status, headers, body, moved })
+                    let mirror = self.turns.mirror().cloned();
+                    self.replied(cx, with, Reply { asked, url, status, headers, body, moved, mirror })
                 }
                 Outcome::Failed { why, moved } => self.failed(cx, why, moved),
                 _ => unreachable!("tickets are typed: an exchange gets a reply"),
             },
             other => other,
         };
+        self.state = self.or_elsewhere(cx, next);
         Ok(())
     }
 

@@ -86,7 +86,7 @@ impl ListReferrers {
     fn start(&self, cx: &Context<'_>) -> Result<State, Error> {
         match self.subject.digest() {
             Some(digest) => self.ask(cx, digest.clone()),
-            None => Ok(State::Resolving(Resolve::new(self.subject.clone()))),
+            None => Ok(State::Resolving(Resolve::new(self.subject.clone()).unmirrored())),
         }
     }
 

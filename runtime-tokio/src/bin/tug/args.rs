@@ -54,6 +54,12 @@ Examples:
   # A small registry in memory, for tests
   tug serve --addr 127.0.0.1:5000
 
+Environment:
+  https_proxy, http_proxy, all_proxy   http://[USER:PASSWORD@]HOST[:PORT]: the proxy by way of which registries are reached,
+                                       by CONNECT. This machine is reached without
+  no_proxy                             who is reached without: names, addresses, networks, `*`
+  REGISTRY_AUTH_FILE, DOCKER_CONFIG    where credentials are
+
 Results go to standard output, everything else to standard error.
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C.";
 

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::path::Path;
 
 use registry_tokio::Client;
-use registry_tokio::proto::{ClientIdentity, Config, Credential, Scheme, UploadPolicy};
+use registry_tokio::proto::{ClientIdentity, Config, Credential, Mirror, Scheme, UploadPolicy};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -30,6 +30,10 @@ pub(crate) fn config(access: &Access, upload: Option<&Upload>) -> Config {
     config.timeouts.idle = access.timeout;
     config.timeouts.connect = config.timeouts.connect.min(access.timeout);
     config.requests_per_second = access.limit_rps;
+    for (registry, mirror) in &access.mirrors {
+        let mirror = Mirror::new(mirror.clone());
+        config.mirrors.add(registry, if access.mirror_tags { mirror.trusted_with_tags() } else { mirror });
+    }
     if let Some(upload) = upload {
         // What goes by is sent in pieces of this size, from memory.
         config.piece = match upload.chunk_size {
@@ -51,6 +55,9 @@ pub(crate) fn client(access: &Access, upload: Option<&Upload>, parties: &[Party]
 
 /// Takes over the user and password of the flags, which are for the one registry that there is; or what is stored.
 pub(crate) fn log_in(config: &mut Config, access: &Access, parties: &[Party]) -> Result<(), Trouble> {
+    // Mirrors have their own, and what the flags say is not for them.
+    let mirrors: Vec<Party> = access.mirrors.iter().map(|(_, mirror)| Party::from(mirror)).collect();
+    stored::look_up(config, access, &mirrors)?;
     let Some(username) = &access.username else { return stored::look_up(config, access, parties) };
     let key = |party: &Party| party.registry.credential_key();
     match parties {
@@ -74,7 +81,7 @@ pub(crate) fn build(access: &Access, mut config: Config) -> Result<Client, Troub
     if let (Some(certificate), Some(key)) = (&access.cert_file, &access.key_file) {
         config.tls.identity = Some(ClientIdentity::new(certificates("--cert-file", certificate)?, key_of(key)?));
     }
-    Ok(Client::builder().config(config).build()?)
+    Ok(Client::builder().config(config).proxies_from_env().build()?)
 }
 
 /// The password that belongs to `--username`.

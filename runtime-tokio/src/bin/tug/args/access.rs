@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use registry_tokio::proto::spec::Registry;
 
-use super::values::seconds;
+use super::values::{mirror, seconds};
 
 /// How registries are reached.
 #[derive(Args, Clone, Debug)]
@@ -27,6 +28,12 @@ pub(crate) struct Access {
     /// Read the password from the first line of standard input
     #[arg(long, requires = "username")]
     pub(crate) password_stdin: bool,
+    /// When manifests and layers of REGISTRY are read, ask this mirror first (`docker.io=mirror.corp:5000`); can be given several times
+    #[arg(long = "mirror", value_name = "REGISTRY=MIRROR", value_parser = mirror)]
+    pub(crate) mirrors: Vec<(Registry, Registry)>,
+    /// Believe mirrors to what a tag leads, too: whoever runs them then decides what is pulled
+    #[arg(long, requires = "mirrors")]
+    pub(crate) mirror_tags: bool,
     /// Look for credentials in this file only, which is Docker's config.json or podman's auth.json
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,

@@ -1,15 +1,22 @@
-//! Numbers as people write them.
+//! Numbers, and what else is written in a form of its own.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use registry_tokio::proto::UploadPolicy;
+use registry_tokio::proto::spec::Registry;
 
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string()),
         _ => Err("a number of seconds above 0".to_owned()),
     }
+}
+
+pub(super) fn mirror(text: &str) -> Result<(Registry, Registry), String> {
+    let (registry, mirror) = text.split_once('=').ok_or("REGISTRY=MIRROR, as in `docker.io=mirror.corp:5000`")?;
+    let read = |host: &str| host.parse::<Registry>().map_err(|why| format!("`{host}`: {why}"));
+    Ok((read(registry)?, read(mirror)?))
 }
 
 pub(super) fn chunk_size(text: &str) -> Result<UploadPolicy, String> {
