@@ -13,7 +13,7 @@ use crate::spec::{Descriptor, Digest, MediaType, Repository, TagOrDigest};
 /// Something worth telling, in the order in which it happened.
 ///
 /// For each blob that is pushed or copied: `Queued`, then one of `Exists`, `Mounted` or `Sending` … `Sent`, with `Sent` never
-/// going back, however often bytes had to be sent again. For each that is pulled: `Queued`, then `Kept` or `Fetching` and
+/// going back, however often bytes had to be sent again (of an archive that goes by: `Passing`, then `Sent`). For each that is pulled: `Queued`, then `Kept` or `Fetching` and
 /// `Fetched`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -45,6 +45,17 @@ pub enum Event {
         repository: Repository,
         /// Which blob.
         blob: BlobId,
+        /// How far it has come, live.
+        meter: Meter,
+    },
+    /// A blob of an archive that goes by is being sent; what its digest is, `Sent` or `Exists` tells in the end.
+    Passing {
+        /// Where to.
+        repository: Repository,
+        /// What the archive calls it.
+        name: String,
+        /// Its size in bytes.
+        size: u64,
         /// How far it has come, live.
         meter: Meter,
     },

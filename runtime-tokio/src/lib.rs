@@ -8,11 +8,15 @@ mod client;
 mod connect;
 mod disk;
 mod drive;
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+pub mod pack;
 mod perform;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod taking;
 mod tls;
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+pub mod unpack;
 
 pub use client::{Client, ClientBuilder};
 pub use registry_proto as proto;

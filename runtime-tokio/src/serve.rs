@@ -16,6 +16,7 @@
 //! ```
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -47,10 +48,19 @@ pub struct Server {
     accepting: AbortHandle,
 }
 
-#[derive(Debug)]
 struct Shared {
     registry: Mutex<Registry>,
     started: Instant,
+    keep: Option<Keep>,
+}
+
+/// What is done after each request that may have changed something.
+type Keep = Box<dyn Fn(&Registry) -> io::Result<()> + Send + Sync>;
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("registry", &self.registry).finish_non_exhaustive()
+    }
 }
 
 impl Server {
@@ -59,9 +69,26 @@ impl Server {
     /// # Errors
     /// When the address can't be listened at.
     pub async fn bind(address: SocketAddr, registry: Registry) -> io::Result<Self> {
+        Self::start(address, registry, None).await
+    }
+
+    /// As [`bind`](Server::bind), and calls `keep` after each request that may have changed something, before that is answered:
+    /// when it fails, the answer is 500. All other requests wait for it.
+    ///
+    /// # Errors
+    /// As [`bind`](Server::bind).
+    pub async fn bind_keeping(
+        address: SocketAddr,
+        registry: Registry,
+        keep: impl Fn(&Registry) -> io::Result<()> + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::start(address, registry, Some(Box::new(keep))).await
+    }
+
+    async fn start(address: SocketAddr, registry: Registry, keep: Option<Keep>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { registry: Mutex::new(registry), started: Instant::now() });
+        let shared = Arc::new(Shared { registry: Mutex::new(registry), started: Instant::now(), keep });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self { address, shared, accepting })
     }
@@ -134,7 +161,18 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
         }
     }
     let whole = unfinished.finish();
-    Ok(shared.with(|registry| registry.handle(&head, whole)).map(Full::new))
+    let (reply, kept) = shared.with(|registry| {
+        let reply = registry.handle(&head, whole);
+        let changes = !matches!(head.method, Method::GET | Method::HEAD);
+        (reply, shared.keep.as_ref().filter(|_| changes).map_or(Ok(()), |keep| keep(registry)))
+    });
+    if let Err(why) = kept {
+        tracing::error!(%why, "what was changed could not be kept");
+        let mut refusal = Response::new(Full::from("what was changed could not be kept"));
+        *refusal.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        return Ok(refusal);
+    }
+    Ok(reply.map(Full::new))
 }
 
 /// A request whose body is still coming. Dropped (hyper drops the service with the connection), it was cut: the registry

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::error::{ArchiveFault, Compression};
 use super::files::{Files, Place};
-use super::image::{ArchiveBlob, ArchiveImage, BlobContent, ImageName};
+use super::image::{ArchiveBlob, ArchiveImage, ImageName};
 use super::reading::{Reading, add_name};
 use super::tar_record::shown;
 use crate::spec::{Descriptor, Digest, ImageConfig, ImageManifest, Manifest, MediaType};
@@ -139,10 +139,10 @@ impl Saved {
         // Docker's own types have no zstd that every registry takes, and the two families aren't mixed.
         let oci = layers.iter().any(|layer| layer.format == Some(Compression::Zstd));
         let config_type = if oci { MediaType::OCI_CONFIG } else { MediaType::DOCKER_CONFIG };
-        let config = reading.take(config_type, saved.digest, &saved.place)?;
+        let config = reading.take(files, config_type, saved.digest, &saved.place)?;
         let layers = layers
             .into_iter()
-            .map(|layer| reading.take(layer_type(layer.format, oci), layer.digest, &layer.place))
+            .map(|layer| reading.take(files, layer_type(layer.format, oci), layer.digest, &layer.place))
             .collect::<Result<_, _>>()?;
         let manifest = ImageManifest {
             media_type: Some(if oci { MediaType::OCI_MANIFEST } else { MediaType::DOCKER_MANIFEST }),
@@ -169,11 +169,17 @@ impl Saved {
         }
         let format = Compression::of(&files.head(&place)?);
         let digest = match format {
-            None => raw(&place, diff_id)?,
+            None => {
+                files.agrees(&place, diff_id)?;
+                raw(&place, diff_id)?
+            }
             Some(Compression::Gzip | Compression::Zstd) => match self.digests.get(&place.range.start) {
                 Some(known) => known.clone(),
                 None => match digest_in(&place.name, diff_id) {
-                    Some(claimed) => claimed,
+                    Some(claimed) => {
+                        files.agrees(&place, &claimed)?;
+                        claimed
+                    }
                     None => files.hash(&place)?,
                 },
             },
@@ -212,8 +218,14 @@ fn original(original: &Descriptor, made: &ImageManifest) -> Result<Manifest, Arc
 
 impl Reading<'_> {
     /// Takes in a part of an image; its size is what is really there.
-    fn take(&mut self, media_type: MediaType, digest: Digest, place: &Place) -> Result<Descriptor, ArchiveFault> {
-        let content = BlobContent::File { path: place.path.clone(), range: place.range.clone() };
+    fn take(
+        &mut self,
+        files: &impl Files,
+        media_type: MediaType,
+        digest: Digest,
+        place: &Place,
+    ) -> Result<Descriptor, ArchiveFault> {
+        let content = files.content(place);
         let size = place.size();
         self.blob(ArchiveBlob { digest: digest.clone(), size, media_type: media_type.clone(), content })?;
         Ok(Descriptor::new(media_type, digest, size))

@@ -71,6 +71,15 @@ pub enum ArchiveFault {
         /// Where it ends.
         what: String,
     },
+    /// What comes once and in order does not come to its end: the compressed data is damaged or makes too much of too little,
+    /// or whoever writes it failed.
+    #[error("breaks off at byte {at}: {why}")]
+    BreaksOff {
+        /// At which byte of what was unpacked.
+        at: u64,
+        /// In the reader's words.
+        why: String,
+    },
     /// The tar records contradict themselves or the rules of tar.
     #[error("is a damaged or forged tar: {what}; save the image again")]
     Tar {
@@ -173,7 +182,7 @@ pub enum Compression {
 
 impl Compression {
     /// Told by the first bytes; six are enough.
-    pub(super) fn of(head: &[u8]) -> Option<Self> {
+    pub fn of(head: &[u8]) -> Option<Self> {
         const MAGIC: [(&[u8], Compression); 3] = [
             (&[0x1f, 0x8b, 8], Compression::Gzip),
             (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),

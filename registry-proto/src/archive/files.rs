@@ -9,6 +9,7 @@ use bytes::Bytes;
 use sha2::Digest as _;
 
 use super::error::ArchiveFault;
+use super::image::BlobContent;
 use super::limits::Limits;
 use super::tar_index::TarIndex;
 use super::{Disk, Opened};
@@ -51,6 +52,28 @@ pub(super) trait Files {
         let mut head = vec![0; usize::try_from(place.size().min(6)).unwrap_or(6)];
         self.read_at(place, 0, &mut head)?;
         Ok(head)
+    }
+
+    /// The digest that its bytes really have, where they were seen already.
+    fn digest(&self, _: &Place) -> Option<Digest> {
+        None
+    }
+
+    /// Refuses a place whose bytes were seen and are others than this digest's.
+    fn agrees(&self, place: &Place, digest: &Digest) -> Result<(), ArchiveFault> {
+        match self.digest(place) {
+            Some(found) if found.algorithm() == digest.algorithm() && found != *digest => Err(ArchiveFault::Mismatch {
+                entry: format!("`{}`", place.name),
+                expected: digest.to_string(),
+                found: found.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its bytes as the content of a blob.
+    fn content(&self, place: &Place) -> BlobContent {
+        BlobContent::File { path: Arc::clone(&place.path), range: place.range.clone() }
     }
 
     /// The SHA-256 of something large, in bounded memory.

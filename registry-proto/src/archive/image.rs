@@ -47,6 +47,23 @@ impl ArchiveImage {
         named.filter(|blob| seen.insert(&blob.digest)).map(|blob| blob.digest.clone()).collect()
     }
 
+    /// Only that of its manifests, and what is below it: under the same names.
+    pub(crate) fn only(&self, root: &Digest) -> Option<Self> {
+        let mut wanted = BTreeSet::from([root.clone()]);
+        // Parents come after their children.
+        let mut manifests: Vec<Manifest> = Vec::new();
+        for manifest in self.manifests.iter().rev().filter(|manifest| manifest.digest() != self.root().digest()) {
+            if wanted.contains(manifest.digest()) {
+                let children = manifest.index().into_iter().flat_map(|index| &index.manifests);
+                wanted.extend(children.map(|child| child.digest.clone()));
+                manifests.push(manifest.clone());
+            }
+        }
+        manifests.reverse();
+        let found = manifests.last().is_some_and(|last| last.digest() == root);
+        found.then(|| Self { names: self.names.clone(), manifests, config: None })
+    }
+
     /// Whether one of its manifests has this config.
     pub(super) fn has_config(&self, digest: &Digest) -> bool {
         self.manifests.iter().filter_map(Manifest::image).any(|image| image.config.digest == *digest)
@@ -148,6 +165,11 @@ pub enum BlobContent {
         /// Which of its bytes.
         range: Range<u64>,
     },
-    /// Here: content that a descriptor carries itself.
+    /// Here: content that a descriptor carries itself, or a small file of an archive that went by.
     Bytes(Bytes),
+    /// It went by ([`Feed`](super::Feed)), and can't be read again.
+    Passed {
+        /// At which byte of what went by it began.
+        start: u64,
+    },
 }

@@ -30,6 +30,13 @@ pub struct Limits {
     pub links: usize,
     /// Indexes inside indexes, the top-level one (`index.json`) not counted.
     pub depth: usize,
+    /// Bytes of a file that is kept in memory although it is no document, when an archive goes by once.
+    pub small: usize,
+    /// Bytes that may be made of however few when an archive is decompressed.
+    pub unpacked: u64,
+    /// How many times its own size may be made of a compressed archive, beyond that. Real ones become two to ten times as large;
+    /// gzip can make a thousand of one, zstd far more.
+    pub unpacked_ratio: u64,
 }
 
 impl Default for Limits {
@@ -49,6 +56,9 @@ impl Default for Limits {
             layers: 4096,
             links: 8,
             depth: 4,
+            small: 64 * 1024,
+            unpacked: 256 << 20,
+            unpacked_ratio: 200,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::spec::Digest;
 
 mod docker_save;
 mod error;
+mod feed;
 mod files;
 mod image;
 mod layout;
@@ -21,19 +22,27 @@ mod limits;
 #[cfg(any(test, feature = "testing"))]
 pub mod make;
 mod oci_layout;
+mod passed;
 mod reading;
+mod squeeze;
+mod tape;
 mod tar_header;
 mod tar_index;
 mod tar_name;
 mod tar_record;
+mod tar_walk;
 #[cfg(test)]
 mod tests;
 
 pub use error::{ArchiveError, ArchiveFault, Compression};
+pub use feed::{Feed, Packed};
 pub use image::{ArchiveBlob, ArchiveImage, BlobContent, ImageName};
 pub use layout::ArchiveFormat;
 pub(crate) use layout::{Content, Contents, TarLayout};
 pub use limits::Limits;
+pub(crate) use squeeze::Squeezed;
+pub use squeeze::{Compressor, Squeeze};
+pub(crate) use tape::{Tape, TapeFile, Wind, Wound};
 
 /// What opens files: a runtime's file system, or a map in tests.
 pub trait Disk {
@@ -121,6 +130,10 @@ impl Archive {
     /// Like [`Archive::read`], but goes on after a fault where it can.
     pub fn examine<D: Disk>(disk: &D, path: &Arc<Path>, limits: &Limits) -> Examined {
         let (archive, faults) = reading::examine(disk, path, limits);
+        Self::examined(path, archive, faults)
+    }
+
+    fn examined(path: &Arc<Path>, archive: Option<Self>, faults: Vec<ArchiveFault>) -> Examined {
         let mut faults: Vec<_> = faults.into_iter().map(|fault| ArchiveError::new(Arc::clone(path), fault)).collect();
         let archive = archive.filter(|archive| !archive.images.is_empty());
         if archive.is_none() && faults.is_empty() {

@@ -257,6 +257,10 @@ impl<F: Files> Walk<'_, '_, F> {
                 let place = Place { name: blob_name(&blob.digest), path: path.clone(), range: range.clone() };
                 self.reading.document(self.files, &place, self.reading.limits.config)?
             }
+            BlobContent::Passed { .. } => {
+                let what = format!("{entry} went by as something else than a document: too large, or no JSON");
+                return Err(ArchiveFault::Unsupported { what });
+            }
         };
         verify(&entry, blob, &bytes)?;
         ImageConfig::parse(&bytes).map_err(|why| ArchiveFault::json(entry, format!("is not JSON of a config: {why}")))
@@ -273,7 +277,8 @@ impl<F: Files> Walk<'_, '_, F> {
                     found: format!("{} bytes long", place.size()),
                 });
             }
-            return Ok(Some(BlobContent::File { path: place.path, range: place.range }));
+            self.files.agrees(&place, &blob.digest)?;
+            return Ok(Some(self.files.content(&place)));
         }
         let Some(bytes) = blob.data.as_ref().and_then(|data| STANDARD.decode(data).ok()) else { return Ok(None) };
         verify(&entry(), blob, &bytes)?;

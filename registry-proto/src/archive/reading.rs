@@ -10,6 +10,7 @@ use super::error::ArchiveFault;
 use super::files::{Files, FolderFiles, Place, TarFiles};
 use super::image::{ArchiveBlob, ArchiveImage, ImageName};
 use super::limits::Limits;
+use super::passed::PassedFiles;
 use super::{Archive, ArchiveKind, Disk, Opened, docker_save, oci_layout};
 use crate::spec::{Digest, Reference};
 
@@ -24,22 +25,58 @@ pub(super) struct Reading<'a> {
 }
 
 pub(super) fn examine<D: Disk>(disk: &D, path: &Arc<Path>, limits: &Limits) -> (Option<Archive>, Vec<ArchiveFault>) {
-    let mut reading = Reading {
-        limits,
-        notes: Vec::new(),
-        faults: Vec::new(),
-        images: Vec::new(),
-        blobs: BTreeMap::new(),
-        documents: 0,
-    };
-    match reading.run(disk, path) {
-        Ok(kind) => {
-            let (archive, faults) = reading.finish(path, kind);
-            (Some(archive), faults)
-        }
-        Err(fault) => {
-            reading.faults.push(fault);
-            (None, reading.faults)
+    let mut reading = Reading::new(limits);
+    let kind = reading.run(disk, path);
+    reading.end(path, kind)
+}
+
+/// Of an archive that has gone by.
+pub(super) fn examine_passed(
+    path: &Arc<Path>,
+    files: &mut PassedFiles,
+    limits: &Limits,
+) -> (Option<Archive>, Vec<ArchiveFault>) {
+    let mut reading = Reading::new(limits);
+    let kind = reading.tar(files.markers(), files);
+    reading.end(path, kind)
+}
+
+/// Which documents a tar has at its root.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Markers {
+    /// `manifest.json`.
+    docker: bool,
+    /// `oci-layout` and `index.json`.
+    oci: bool,
+    /// `repositories`.
+    ancient: bool,
+}
+
+impl Markers {
+    pub(super) fn of(has: impl Fn(&str) -> bool) -> Self {
+        Self { docker: has("manifest.json"), oci: has("oci-layout") && has("index.json"), ancient: has("repositories") }
+    }
+}
+
+impl<'a> Reading<'a> {
+    const fn new(limits: &'a Limits) -> Self {
+        Self { limits, notes: Vec::new(), faults: Vec::new(), images: Vec::new(), blobs: BTreeMap::new(), documents: 0 }
+    }
+
+    fn end(
+        mut self,
+        path: &Arc<Path>,
+        kind: Result<ArchiveKind, ArchiveFault>,
+    ) -> (Option<Archive>, Vec<ArchiveFault>) {
+        match kind {
+            Ok(kind) => {
+                let (archive, faults) = self.finish(path, kind);
+                (Some(archive), faults)
+            }
+            Err(fault) => {
+                self.faults.push(fault);
+                (None, self.faults)
+            }
         }
     }
 }
@@ -60,20 +97,26 @@ impl Reading<'_> {
             }
             Opened::File { file, size } => {
                 let mut files = TarFiles::new(path, file, size, self.limits)?;
-                let oci = files.has("oci-layout") && files.has("index.json");
-                match (files.has("manifest.json"), oci) {
-                    (true, true) => self.both(&mut files).map(|()| ArchiveKind::DockerSaveOci),
-                    (true, false) => self.docker(&mut files).map(|()| ArchiveKind::DockerSave),
-                    (false, true) => self.oci(&mut files).map(|()| ArchiveKind::OciArchive),
-                    (false, false) if files.has("repositories") => Err(ArchiveFault::Unsupported {
-                        what: "it has no manifest.json, so Docker before 1.10 has written it; \
-                               load it into a newer Docker and save it again"
-                            .into(),
-                    }),
-                    (false, false) => not("the tar has neither `manifest.json` nor `oci-layout` and `index.json`; \
-                                           make one with `docker save`, not `docker export`"),
-                }
+                self.tar(Markers::of(|name| files.has(name)), &mut files)
             }
+        }
+    }
+
+    fn tar(&mut self, markers: Markers, files: &mut impl Files) -> Result<ArchiveKind, ArchiveFault> {
+        match (markers.docker, markers.oci) {
+            (true, true) => self.both(files).map(|()| ArchiveKind::DockerSaveOci),
+            (true, false) => self.docker(files).map(|()| ArchiveKind::DockerSave),
+            (false, true) => self.oci(files).map(|()| ArchiveKind::OciArchive),
+            (false, false) if markers.ancient => Err(ArchiveFault::Unsupported {
+                what: "it has no manifest.json, so Docker before 1.10 has written it; \
+                       load it into a newer Docker and save it again"
+                    .into(),
+            }),
+            (false, false) => Err(ArchiveFault::NotAnArchive {
+                why: "the tar has neither `manifest.json` nor `oci-layout` and `index.json`; \
+                      make one with `docker save`, not `docker export`"
+                    .into(),
+            }),
         }
     }
 

@@ -80,7 +80,7 @@ fn number(field: &[u8; 12]) -> Option<u64> {
 }
 
 /// What a PAX block says about the file that follows. Everything else in it (times, owners, xattrs) is of no concern.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Pax {
     pub(super) path: Option<Vec<u8>>,
     pub(super) link: Option<Vec<u8>>,

@@ -1,19 +1,16 @@
 //! Which image of an index is meant.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use crate::error::Error;
-use crate::spec::{Descriptor, Index, Platform, Reference};
+use crate::spec::{Descriptor, Index, Platform};
 
-/// The image for a platform, of the index that a reference leads to.
+/// The image for a platform, of the index of an image that goes by this name.
 ///
 /// # Errors
 /// [`Error::Misuse`] when there is none, which names those that there are.
-pub(crate) fn choose<'a>(
-    index: &'a Index,
-    platform: &Platform,
-    reference: &Reference,
-) -> Result<&'a Descriptor, Error> {
+pub(crate) fn choose<'a>(index: &'a Index, platform: &Platform, of: impl Display) -> Result<&'a Descriptor, Error> {
     let images = || index.manifests.iter().filter(|one| !one.is_attestation() && one.media_type.is_manifest_or_index());
     let mut unnamed = images().filter(|one| one.platform.is_none());
     // An index of one image need not say what it is for.
@@ -24,6 +21,6 @@ pub(crate) fn choose<'a>(
             platforms.filter(|known| !known.is_unknown()).map(Platform::to_string).take(20).collect();
         let known: Vec<String> = known.into_iter().collect();
         let known = if known.is_empty() { "none that it names".to_owned() } else { known.join(", ") };
-        Error::Misuse(format!("{reference} has no image for {platform}; its platforms are: {known}"))
+        Error::Misuse(format!("{of} has no image for {platform}; its platforms are: {known}"))
     })
 }

@@ -45,6 +45,8 @@ pub enum FailureKind {
     Source,
     /// The local file could not be written: no room, no permission.
     Target,
+    /// What has gone by once can't be sent again.
+    GoneBy,
     /// The local file's bytes do not have the digest they should have. Nothing was committed.
     Mismatch,
     /// The driver itself broke down (a panic in its thread or task).
@@ -109,7 +111,14 @@ impl Failure {
 
     /// Whether the fault lies with the local file, so that asking the registry again cannot help.
     pub(crate) const fn is_local(&self) -> bool {
-        matches!(self.kind, FailureKind::Source | FailureKind::Target | FailureKind::Mismatch | FailureKind::Panicked)
+        matches!(
+            self.kind,
+            FailureKind::Source
+                | FailureKind::Target
+                | FailureKind::GoneBy
+                | FailureKind::Mismatch
+                | FailureKind::Panicked
+        )
     }
 
     /// Whether the same request may succeed when it is sent again.
@@ -174,6 +183,7 @@ impl fmt::Display for Failure {
             FailureKind::TooLarge => "the reply is too large",
             FailureKind::Source => "reading the local file failed",
             FailureKind::Target => "writing the local file failed",
+            FailureKind::GoneBy => "the archive has gone by",
             FailureKind::Mismatch => "the local file's content does not match its digest",
             FailureKind::Panicked => "the driver broke down",
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::archive::{Archive, Disk, Limits, Opened};
+use crate::archive::{Archive, Disk, Limits, Opened, Tape, Wind};
 use crate::digester::Digester;
 use crate::job::{Completion, Failure, FailureKind, FileRange, JobId, Ticket, kind};
 
@@ -62,6 +62,7 @@ enum Task {
     Lay(Ticket<kind::Lay>, Blueprint),
     Read(Ticket<kind::Read>, Arc<Path>, usize),
     Publish(Ticket<kind::Publish>, Arc<Path>, Arc<Path>),
+    Wind(Ticket<kind::Wind>, Box<Tape>, Wind),
 }
 
 /// Whether a blob is all that is in its file.
@@ -116,6 +117,11 @@ impl LocalJob {
         Self { id: ticket.id(), task: Task::Publish(ticket, from, to) }
     }
 
+    /// Winds an archive on that goes by once.
+    pub(crate) fn wind(ticket: Ticket<kind::Wind>, tape: Box<Tape>, how: Wind) -> Self {
+        Self { id: ticket.id(), task: Task::Wind(ticket, tape, how) }
+    }
+
     /// The job's identity.
     pub const fn id(&self) -> JobId {
         self.id
@@ -142,6 +148,10 @@ impl LocalJob {
             },
             Task::Read(ticket, path, limit) => match caught(|| read(storage, &path, limit)) {
                 Ok(content) => ticket.content(content),
+                Err(why) => ticket.failed(why),
+            },
+            Task::Wind(ticket, tape, how) => match caught(|| Ok(tape.wind(how))) {
+                Ok(wound) => ticket.wound(wound),
                 Err(why) => ticket.failed(why),
             },
             Task::Publish(ticket, from, to) => {

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use bytes::Bytes;
 
-use crate::archive::Examined;
+use crate::archive::{ArchiveError, Examined, Wound};
 use crate::digester::Digester;
 use crate::job::local::Laid;
 use crate::job::{Failure, Received};
@@ -46,6 +46,9 @@ pub mod kind {
     /// Giving a file its final name.
     #[derive(Debug)]
     pub(crate) enum Publish {}
+    /// Winding an archive on that goes by once.
+    #[derive(Debug)]
+    pub(crate) enum Wind {}
 }
 
 /// The right to complete one job, held once.
@@ -158,6 +161,18 @@ impl Ticket<kind::Publish> {
     }
 }
 
+impl Ticket<kind::Wind> {
+    /// How far it has gone by, or what is wrong with it.
+    pub(crate) fn wound(self, wound: Result<Wound, ArchiveError>) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Wound(wound) }
+    }
+
+    /// The work itself broke down.
+    pub(crate) fn failed(self, why: Failure) -> Completion {
+        failed(self.id, why)
+    }
+}
+
 fn failed(id: JobId, why: Failure) -> Completion {
     Completion { id, outcome: Outcome::Failed { why, moved: None } }
 }
@@ -185,5 +200,6 @@ pub(crate) enum Outcome {
     Laid(Laid),
     Content(Option<Bytes>),
     Published,
+    Wound(Result<Wound, ArchiveError>),
     Failed { why: Failure, moved: Option<Digester> },
 }

@@ -5,6 +5,8 @@
 mod copy;
 #[cfg(unix)]
 mod denied;
+mod going_by;
+mod help;
 #[cfg(unix)]
 mod home;
 mod inspect;
@@ -16,5 +18,6 @@ mod pull;
 mod push;
 mod referrers;
 mod run;
+mod serve;
 #[cfg(unix)]
 mod tls;

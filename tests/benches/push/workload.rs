@@ -117,6 +117,7 @@ impl Plan {
             let blob = archive.blob(&named.digest).unwrap();
             let (path, offset) = match blob.content() {
                 BlobContent::File { path, range } => (path.to_path_buf(), range.start),
+                BlobContent::Passed { .. } => unreachable!("it was read from a file"),
                 BlobContent::Bytes(bytes) => {
                     let path = folder.join(blob.digest().encoded());
                     fs::write(&path, bytes).unwrap();

@@ -1,13 +1,18 @@
 //! Image archives.
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use registry_proto::archive::make::{MemoryDisk, TarMaker};
-use registry_proto::archive::{Archive, BlobContent, Examined, Limits};
+use registry_proto::archive::{Archive, BlobContent, Examined, Feed, Limits};
+use registry_proto::flow::ReadFeed;
 use registry_proto::spec::{Digest, Manifest};
+use registry_proto::testing::registry::{Profile, Registry};
+use registry_proto::testing::simulation::Simulation;
+use registry_proto::{Config, Session};
 
 use super::is_printable;
 
@@ -106,10 +111,14 @@ fn look(disk: &MemoryDisk, path: &Path) {
         layers: 2,
         links: 2,
         depth: 1,
+        ..Limits::default()
     };
     for limits in [Limits::default(), small] {
         let Examined { archive, faults } = Archive::examine(disk, &path, &limits);
         assert!(archive.is_some() || !faults.is_empty());
+        if let Some(tar) = disk.0.get(&*path) {
+            goes_by(tar, &limits, archive.as_ref().filter(|_| faults.is_empty()));
+        }
         for fault in faults {
             let text = fault.to_string();
             assert!(is_printable(&text), "{text:?}");
@@ -117,6 +126,31 @@ fn look(disk: &MemoryDisk, path: &Path) {
         if let Some(archive) = archive {
             holds(disk, &archive, &limits);
         }
+    }
+}
+
+/// What goes by whole is what it is as a file, too: there are no two readers that see two archives (A22).
+fn goes_by(tar: &Bytes, limits: &Limits, file: Option<&Archive>) {
+    let mut config = Config::default();
+    config.archive = *limits;
+    let mut world = Simulation::new(1, Registry::new(Profile::strict()), MemoryDisk::default());
+    let feed = Feed::new("x", Cursor::new(tar.clone()));
+    match world.run(&mut Session::new(config, 1), ReadFeed::new(feed)).result {
+        Ok(Examined { archive: Some(archive), faults }) if faults.is_empty() => {
+            let file = file.expect("a file with faults went by without any");
+            assert_eq!((archive.kind(), archive.images()), (file.kind(), file.images()));
+            let sizes = |archive: &Archive| -> Vec<_> {
+                archive.blobs().map(|blob| (blob.digest().clone(), blob.size())).collect()
+            };
+            assert_eq!(sizes(&archive), sizes(file));
+        }
+        Ok(found) => {
+            for fault in found.faults {
+                let text = fault.to_string();
+                assert!(is_printable(&text), "{text:?}");
+            }
+        }
+        Err(why) => assert!(is_printable(&why.to_string()), "{why}"),
     }
 }
 
@@ -148,6 +182,7 @@ fn holds(disk: &MemoryDisk, archive: &Archive, limits: &Limits) {
                     (blob.size(), blob.digest().clone())
                 );
             }
+            BlobContent::Passed { .. } => panic!("nothing goes by here"),
             BlobContent::File { path, range } => {
                 let file = disk.0.get(&**path).unwrap_or_else(|| panic!("{} is not there", path.display()));
                 assert!(path.starts_with(archive.path()), "{}", path.display());

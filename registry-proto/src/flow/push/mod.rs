@@ -4,9 +4,12 @@
 //!   Reading ─▶ (plan: which image goes where) ─▶ Delivering ─▶ the end
 //! ```
 
+mod going_by;
 mod plan;
 mod preview;
+mod sending;
 
+pub use going_by::PushFeed;
 pub use plan::{Destination, PushOptions};
 pub use preview::{Preview, Previewed};
 

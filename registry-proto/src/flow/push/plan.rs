@@ -1,10 +1,13 @@
 //! What has to go where: worked out before the first byte is sent.
 
+use std::borrow::Cow;
+
 use crate::archive::{Archive, ArchiveImage};
 use crate::error::Error;
+use crate::flow::choose::choose;
 use crate::flow::deliver::Target;
 use crate::session::Session;
-use crate::spec::{Reference, Repository, Tag};
+use crate::spec::{Platform, Reference, Repository, Tag};
 
 /// Where the images of an archive go.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub enum Destination {
 pub struct PushOptions {
     /// Only the image with this name (as the archive has it) or root digest.
     pub image: Option<String>,
+    /// Of images for several platforms, only the one for this platform: it gets the name, and its own digest.
+    pub platform: Option<Platform>,
 }
 
 /// Works out the targets: which image goes to which repositories, under which tags.
@@ -33,7 +38,8 @@ pub(crate) fn targets(
     to: &Destination,
     options: &PushOptions,
 ) -> Result<Vec<Target>, Error> {
-    let images = selected(archive, options)?;
+    let selected = selected(archive, options)?;
+    let images: Vec<&ArchiveImage> = selected.iter().map(|image| &**image).collect();
     let mut wanted: Vec<(Repository, Option<Tag>, &ArchiveImage)> = Vec::new();
     match to {
         Destination::Reference(reference) => {
@@ -65,7 +71,26 @@ pub(crate) fn targets(
     grouped(session, wanted)
 }
 
-fn selected<'a>(archive: &'a Archive, options: &PushOptions) -> Result<Vec<&'a ArchiveImage>, Error> {
+/// The images that are meant, as much of each as is meant.
+fn selected<'a>(archive: &'a Archive, options: &PushOptions) -> Result<Vec<Cow<'a, ArchiveImage>>, Error> {
+    let named = named(archive, options)?.into_iter();
+    match &options.platform {
+        None => Ok(named.map(Cow::Borrowed).collect()),
+        Some(platform) => named.map(|image| for_platform(image, platform)).collect(),
+    }
+}
+
+fn for_platform<'a>(image: &'a ArchiveImage, platform: &Platform) -> Result<Cow<'a, ArchiveImage>, Error> {
+    let Some(index) = image.root().index() else { return Ok(Cow::Borrowed(image)) };
+    let name = names(&[image]);
+    let found = choose(index, platform, &name)?;
+    let only = image.only(&found.digest).ok_or_else(|| {
+        Error::Misuse(format!("{name}: the archive lists an image for {platform}, but does not hold it"))
+    })?;
+    Ok(Cow::Owned(only))
+}
+
+fn named<'a>(archive: &'a Archive, options: &PushOptions) -> Result<Vec<&'a ArchiveImage>, Error> {
     let Some(wanted) = &options.image else { return Ok(archive.images().iter().collect()) };
     let found: Vec<_> = archive
         .images()

@@ -1,13 +1,15 @@
 //! What a push would do, without doing it.
 //!
 //! ```text
-//!   Reading(the archive) ─▶ Finding(roots by digest) ─▶ Looking(for the blobs of those that are missing) ─▶ the end
+//!   Reading(the archive), or Known ─▶ Finding(roots by digest) ─▶ Looking(for the blobs of those that are missing) ─▶ the end
 //! ```
 
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::archive::Archive;
+use crate::error::Error;
 use crate::event::BlobId;
 use crate::flow::deliver::{Errand, PushedReference, Target, digest_of, errands, has_root};
 use crate::flow::push::{Destination, PushOptions, plan};
@@ -23,7 +25,7 @@ pub struct Preview {
     to: Destination,
     options: PushOptions,
     targets: Vec<Target>,
-    archive: Option<Box<crate::archive::Archive>>,
+    archive: Option<Box<Archive>>,
     errands: Vec<Errand>,
     mounts: usize,
     state: State,
@@ -52,6 +54,7 @@ impl Previewed {
 
 #[derive(Debug)]
 enum State {
+    Known,
     Reading(ReadArchive),
     Finding(Fleet<HasManifest>),
     Looking(Fleet<HasBlob>),
@@ -70,6 +73,20 @@ impl Preview {
             mounts: 0,
             state: State::Reading(ReadArchive::new(archive)),
         }
+    }
+
+    /// Of a push of what goes by, of which it is known what it holds.
+    pub fn known(archive: Archive, to: Destination, options: PushOptions) -> Self {
+        let path = Arc::clone(archive.path());
+        Self { archive: Some(Box::new(archive)), state: State::Known, ..Self::new(path, to, options) }
+    }
+
+    /// What the archive holds is known: what is there of it?
+    fn after_reading(&mut self, cx: &Context<'_>, archive: Box<Archive>) -> Result<State, Error> {
+        self.targets = plan::targets(cx.session, &archive, &self.to, &self.options)?;
+        let roots: Vec<_> = self.targets.iter().map(|target| has_root(target, digest_of(&target.root))).collect();
+        self.archive = Some(archive);
+        Ok(State::Finding(Fleet::new(roots, cx.session.config().transfers)))
     }
 
     fn previewed(&self, there: &[Held]) -> Previewed {
@@ -107,19 +124,17 @@ impl Flow for Preview {
         let width: NonZeroUsize = cx.session.config().transfers;
         loop {
             self.state = match &mut self.state {
-                State::Reading(reading) => {
-                    let planned = ready!(reading.poll(cx)).and_then(|archive| {
-                        let targets = plan::targets(cx.session, &archive, &self.to, &self.options)?;
-                        Ok((archive, targets))
-                    });
-                    match planned {
-                        Ok((archive, targets)) => {
-                            let roots: Vec<_> =
-                                targets.iter().map(|target| has_root(target, digest_of(&target.root))).collect();
-                            (self.archive, self.targets) = (Some(Box::new(archive)), targets);
-                            State::Finding(Fleet::new(roots, width))
+                State::Known | State::Reading(_) => {
+                    let read = match &mut self.state {
+                        State::Reading(reading) => ready!(reading.poll(cx)).map(Box::new),
+                        _ => self.archive.take().ok_or(Error::Cancelled),
+                    };
+                    match read.and_then(|archive| self.after_reading(cx, archive)) {
+                        Ok(state) => state,
+                        Err(why) => {
+                            self.state = State::Over;
+                            return Step::Done(Err(why));
                         }
-                        Err(why) => return Step::Done(Err(why)),
                     }
                 }
                 State::Finding(fleet) => match ready!(fleet.poll(cx)) {
@@ -155,7 +170,7 @@ impl Flow for Preview {
             State::Reading(reading) => reading.handle(cx, done),
             State::Finding(fleet) => fleet.handle(cx, done),
             State::Looking(fleet) => fleet.handle(cx, done),
-            State::Over => Err(done),
+            State::Known | State::Over => Err(done),
         }
     }
 
@@ -164,6 +179,7 @@ impl Flow for Preview {
             State::Reading(reading) => reading.cancel(),
             State::Finding(fleet) => fleet.cancel(),
             State::Looking(fleet) => fleet.cancel(),
+            State::Known => self.archive = None,
             State::Over => {}
         }
     }

@@ -24,6 +24,8 @@ pub(crate) enum Content {
     Bytes(Bytes),
     /// In a file.
     File { path: Arc<Path>, range: Range<u64> },
+    /// Going by, or gone: it comes in pieces from whoever feeds the upload.
+    Fed,
     /// In this repository, from which they are fetched in pieces.
     Remote(Repository),
 }
@@ -33,6 +35,7 @@ impl From<&ArchiveBlob> for Load {
         let content = match blob.content() {
             BlobContent::Bytes(bytes) => Content::Bytes(bytes.clone()),
             BlobContent::File { path, range } => Content::File { path: path.clone(), range: range.clone() },
+            BlobContent::Passed { .. } => Content::Fed,
         };
         Self { digest: blob.digest().clone(), size: blob.size(), content }
     }

@@ -10,13 +10,16 @@ use crate::spec::Digest;
 
 impl Upload {
     /// Whether what was hashed, the whole blob, is what it should be.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&mut self) -> Result<(), Error> {
         let found = self.digester.digest();
+        if !self.named {
+            self.digest = found.clone();
+        }
         if found == self.digest {
             return Ok(());
         }
         Err(match &self.source {
-            Some(source) => source.mismatch(found),
+            Some(source) => source.mismatch(&self.digest, found),
             None => {
                 let why = format!("a blob was to be {}, but its bytes are {found}", self.digest);
                 Error::Local(Failure::new(FailureKind::Mismatch, why))
@@ -48,7 +51,7 @@ impl Upload {
         let (at, acked) = (self.digester.at(), self.acked);
         match &self.content {
             // It was hashed before it was sent.
-            Content::Remote(_) => {
+            Content::Remote(_) | Content::Fed => {
                 self.state = self.next(cx);
                 None
             }

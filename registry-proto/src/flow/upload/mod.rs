@@ -22,8 +22,9 @@
 //!   cancelled: what is under way is stopped (a hash: StoppingHash ─▶ Stopped) ─▶ GivingUp
 //! ```
 //!
-//! Where the bytes come from makes little difference: a file is described to the driver, and what another registry has is
-//! fetched in pieces ([`source`]), the next one while the last one is being sent.
+//! Where the bytes come from makes little difference: a file is described to the driver, what another registry has is
+//! fetched in pieces ([`source`]), the next one while the last one is being sent, and what goes by once is fed in such pieces.
+//! Of that the digest is known when all of it was sent, in time for the closing `PUT`.
 //!
 //! Whatever happens to a `PATCH` or `PUT`, the registry is asked how far it came ([Probing](State::Probing)) or whether the
 //! blob is there after all ([Confirming](State::Confirming)) before another byte is sent.
@@ -42,6 +43,7 @@ pub(crate) use content::{Content, Load};
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use http::{Method, Uri};
 
 use hash::running;
@@ -56,7 +58,7 @@ use crate::event::{BlobId, Event};
 use crate::flow::{Context, Exchange, HasBlob};
 use crate::job::{JobId, Meter};
 use crate::session::Learned;
-use crate::spec::{Digest, Origin, Repository, RepositoryName};
+use crate::spec::{Algorithm, Digest, Origin, Repository, RepositoryName};
 use crate::time::Time;
 
 /// Brings one blob to one repository, by the cheapest way that works: it is there already, the registry mounts it from
@@ -67,11 +69,14 @@ use crate::time::Time;
 pub struct Upload {
     repository: Repository,
     origin: Origin,
+    /// What it has to be; or, until all has come, what nobody knows yet.
     digest: Digest,
+    /// Whether it is known from the start.
+    named: bool,
     size: u64,
     content: Content,
-    /// What fetches the pieces, if the content is another registry's.
-    source: Option<Box<Source>>,
+    /// Where the pieces come from, if the content is in no file.
+    source: Option<Source>,
     from: Option<RepositoryName>,
     /// It asks whether the blob is there, or can be mounted, and waits to be let in before it moves a byte.
     outside: bool,
@@ -151,6 +156,9 @@ enum State {
     Over,
 }
 
+/// The size of what has no end yet: however much is sent, there is something left.
+const ENDLESS: u64 = u64::MAX;
+
 /// Whether to wait before going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pause {
@@ -194,13 +202,15 @@ impl Upload {
         let origin = cx.origin(repository.registry())?;
         let digester = running(&digest)?;
         let source = match &content {
-            Content::Remote(holder) => Some(Box::new(Source::new(cx, holder, &digest, size)?)),
+            Content::Remote(holder) => Some(Source::remote(cx, holder, &digest, size)?),
+            Content::Fed => Some(Source::gone(size)),
             Content::Bytes(_) | Content::File { .. } => None,
         };
         Ok(Self {
             repository: repository.clone(),
             origin,
             digest,
+            named: true,
             size,
             content,
             source,
@@ -220,6 +230,39 @@ impl Upload {
             notes: VecDeque::new(),
             state: State::New,
         })
+    }
+
+    /// An upload of a blob that goes by: nobody knows its digest yet (nor its size, if that is `None`), and its bytes come in pieces, by [`Upload::feed`].
+    pub(crate) fn going_by(
+        cx: &Context<'_>,
+        repository: &Repository,
+        algorithm: Algorithm,
+        size: Option<u64>,
+    ) -> Result<Self, Error> {
+        let digest = Digester::new(algorithm).digest();
+        let load = Load { digest, size: size.unwrap_or(ENDLESS), content: Content::Fed };
+        let upload = Self::of(cx, repository, load, None)?;
+        Ok(Self { named: false, source: Some(Source::fed(size)), ..upload })
+    }
+
+    /// Whether it wants more bytes, this many at a time. The answer may be another one after each poll.
+    pub(crate) fn is_hungry(&self, piece: u64) -> bool {
+        self.source.as_ref().is_some_and(|source| source.is_hungry(piece))
+    }
+
+    /// Takes the next bytes; `last`: there are no more.
+    pub(crate) fn feed(&mut self, bytes: Bytes, last: bool) {
+        if let Some(source) = &mut self.source {
+            source.feed(bytes);
+            if last {
+                self.size = source.end().unwrap_or(self.size);
+            }
+        }
+    }
+
+    /// How far it has come, live.
+    pub(crate) const fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// To be let in before it moves a byte: until then it costs the registry a few words.
@@ -294,7 +337,10 @@ impl Upload {
             if cx.session.config().timeouts.is_ahead(at - self.mark, self.size) {
                 (self.mark, self.troubles, self.was_stale) = (at, 0, false);
             }
-            self.notes.push_back(Event::Sent { repository: self.repository.clone(), blob: self.id(), sent: at });
+            // Nobody would know which blob that is about.
+            if self.named {
+                self.notes.push_back(Event::Sent { repository: self.repository.clone(), blob: self.id(), sent: at });
+            }
         }
     }
 }

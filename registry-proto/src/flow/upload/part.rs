@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use super::source::Source;
 use super::{Content, State, Upload};
 use crate::error::Error;
 use crate::flow::Context;
@@ -40,8 +41,9 @@ impl Upload {
         let too_large = part.closes && part.length > piece;
         if too_large && (policy == UploadPolicy::Monolithic || self.learned(cx).refuses_chunks()) {
             let (size, asked) = (self.size, self.asked(&Method::PUT));
-            let what =
-                format!("{asked}: a blob of {size} bytes would have to be sent in one request, from memory, where");
+            let open = self.source.as_ref().is_some_and(Source::is_open);
+            let size = if open { "a size that nobody knows yet".to_owned() } else { format!("{size} bytes") };
+            let what = format!("{asked}: a blob of {size} would have to be sent in one request, from memory, where");
             let why =
                 format!("{what} pieces of {piece} bytes are allowed: allow larger ones, or chunks if they are not");
             return Err(Box::new(self.fail(cx, Error::Misuse(why))));
@@ -89,7 +91,7 @@ impl Upload {
                 self.digester.feed(part.at, &piece).expect("a part starts at or below the digester's watermark");
                 Payload::Bytes(piece)
             }
-            Content::Remote(_) => {
+            Content::Remote(_) | Content::Fed => {
                 let source = self.source.as_ref().expect("made with the content");
                 let piece = source.slice(part.at, part.length);
                 self.digester.feed(part.at, &piece).expect("a part starts at or below the digester's watermark");

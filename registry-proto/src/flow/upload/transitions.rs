@@ -24,7 +24,11 @@ const RESTARTS_OF_BLAME: u32 = 1;
 const TAKEN_ON: u64 = 1 << 20;
 
 impl Upload {
-    pub(super) fn start(&mut self, cx: &Context<'_>) -> State {
+    pub(super) fn start(&mut self, cx: &mut Context<'_>) -> State {
+        if !self.named {
+            // There is nothing to ask for.
+            return self.after_let_in(cx);
+        }
         if cx.session.known.holds(&self.origin, self.name(), &self.digest) {
             return self.settle(Brought::Known);
         }
@@ -85,11 +89,13 @@ impl Upload {
         {
             self.digester = fresh;
         }
-        self.notes.push_back(Event::Sending {
-            repository: self.repository.clone(),
-            blob: self.id(),
-            meter: self.meter.clone(),
-        });
+        if self.named {
+            self.notes.push_back(Event::Sending {
+                repository: self.repository.clone(),
+                blob: self.id(),
+                meter: self.meter.clone(),
+            });
+        }
         self.next(cx)
     }
 

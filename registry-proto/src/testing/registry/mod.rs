@@ -194,6 +194,18 @@ impl Registry {
             .unwrap_or_default()
     }
 
+    /// The blobs of a repository, in the order of their digests.
+    pub fn blobs(&self, repository: &str) -> Vec<Digest> {
+        let held = self.repositories.get(repository).map(|repository| repository.blobs.keys().cloned().collect());
+        held.unwrap_or_default()
+    }
+
+    /// The manifests of a repository, in the order of their digests.
+    pub fn manifests(&self, repository: &str) -> Vec<Digest> {
+        let held = self.repositories.get(repository).map(|repository| repository.manifests.keys().cloned().collect());
+        held.unwrap_or_default()
+    }
+
     /// All repositories, in order.
     pub fn repositories(&self) -> Vec<String> {
         self.repositories.keys().cloned().collect()
@@ -233,6 +245,16 @@ impl Registry {
         let repository = self.repositories.entry(repository.to_owned()).or_default();
         repository.blobs.insert(digest.clone(), Content::from(bytes));
         digest
+    }
+
+    /// Puts a blob there under a digest of any algorithm; whether it is its digest.
+    pub fn restore_blob(&mut self, repository: &str, digest: &Digest, bytes: Bytes) -> bool {
+        let right = digest.algorithm().is_some_and(|algorithm| Digest::compute(algorithm, &bytes) == *digest);
+        if right {
+            let repository = self.repositories.entry(repository.to_owned()).or_default();
+            repository.blobs.insert(digest.clone(), Content::from(bytes));
+        }
+        right
     }
 
     /// Puts a manifest there, under a tag if one is given, and says its digest. What it names need not be there.

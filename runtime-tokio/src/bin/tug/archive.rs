@@ -4,18 +4,20 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use registry_tokio::Client;
+use registry_tokio::proto::Error;
 use registry_tokio::proto::archive::{Archive, ArchiveImage, ArchiveKind};
-use registry_tokio::proto::flow::{ReadArchive, Verified, VerifyArchive};
+use registry_tokio::proto::flow::{Verified, VerifyArchive};
 use serde_json::{Value, json};
 
 use crate::args::{FormatArg, OfArchive, Voice};
 use crate::image::{self, Facts, describe, line};
 use crate::output::{Trouble, print};
 use crate::progress::Progress;
+use crate::source::Source;
 
 async fn read(path: &Path, voice: Voice) -> Result<Archive, Trouble> {
     let progress = Progress::new(voice);
-    let archive = progress.run(&Client::new()?, ReadArchive::new(path)).await?;
+    let archive = Source::of(path).read(&Client::new()?, &progress).await?;
     for note in archive.notes() {
         progress.say(format_args!("note: {note}"));
     }
@@ -58,15 +60,23 @@ pub(crate) async fn inspect(path: &Path, format: FormatArg, voice: Voice) -> Res
 
 pub(crate) async fn validate(what: OfArchive, voice: Voice) -> Result<(), Trouble> {
     let progress = Progress::new(voice);
-    let verified = progress.run(&Client::new()?, VerifyArchive::new(what.archive.as_path())).await?;
-    let faults = faults(&verified);
+    let (client, source) = (Client::new()?, Source::of(&what.archive));
+    let faults = match &source {
+        Source::Place(path) => faults(&progress.run(&client, VerifyArchive::new(path.as_path())).await?),
+        // Every byte of what goes by is looked at on the way.
+        Source::Packed(_) | Source::Input => match source.examine(&client, &progress).await {
+            Ok(found) => found.faults.iter().map(ToString::to_string).collect(),
+            Err(Trouble::Operation(Error::Archive(why))) => vec![why.to_string()],
+            Err(why) => return Err(why),
+        },
+    };
     let text = if faults.is_empty() { "ok\n".to_owned() } else { faults.join("\n") + "\n" };
-    print(what.format.format, text, || json!({ "ok": verified.is_whole(), "faults": faults }))?;
-    if verified.is_whole() {
+    print(what.format.format, text, || json!({ "ok": faults.is_empty(), "faults": faults }))?;
+    if faults.is_empty() {
         return Ok(());
     }
     let (count, s) = (faults.len(), if faults.len() == 1 { "" } else { "s" });
-    Err(Trouble::Other(format!("{}: {count} fault{s} found", what.archive.display())))
+    Err(Trouble::Other(format!("{}: {count} fault{s} found", source.name().display())))
 }
 
 fn faults(verified: &Verified) -> Vec<String> {

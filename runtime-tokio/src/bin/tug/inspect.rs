@@ -22,7 +22,7 @@ enum Subject<'a> {
 
 fn subject(what: &Look) -> Result<Subject<'_>, Trouble> {
     let path = Path::new(&what.subject);
-    if path.exists() {
+    if path.as_os_str() == "-" || path.exists() {
         return Ok(Subject::Archive(path));
     }
     let text = what.subject.to_string_lossy();

@@ -16,6 +16,13 @@ use crate::progress::Progress;
 use crate::setup;
 use crate::stored::{Machine, places};
 
+const LOGIN_MORE: &str = "\
+Examples:
+  tug login registry.example.org
+  echo \"$TOKEN\" | tug login ghcr.io -u me --password-stdin
+
+JSON (--format json): {registry, username, storedBy, tried: whether the registry wanted to see it}";
+
 /// Log in to a registry, for all commands that come
 ///
 /// User and password are asked for unless they are given, and tried out before they are kept: by the credential helper that the
@@ -24,6 +31,7 @@ use crate::stored::{Machine, places};
 /// The file is that of --authfile or $REGISTRY_AUTH_FILE, else the one where the registry is known already (podman's or
 /// Docker's), else Docker's config.json. Docker, podman and skopeo find the credential there, too.
 #[derive(Args, Debug)]
+#[command(after_long_help = LOGIN_MORE)]
 pub(crate) struct LogIn {
     /// The registry: HOST[:PORT]
     #[arg(value_name = "HOST")]
@@ -34,8 +42,15 @@ pub(crate) struct LogIn {
     access: Access,
 }
 
+const LOGOUT_MORE: &str = "\
+Examples:
+  tug logout registry.example.org
+
+JSON (--format json): {registry, forgottenBy: [where it was kept]}";
+
 /// Forget what is stored for a registry, in every file and by every helper that has it
 #[derive(Args, Debug)]
+#[command(after_long_help = LOGOUT_MORE)]
 pub(crate) struct LogOut {
     /// The registry: HOST[:PORT]
     #[arg(value_name = "HOST")]

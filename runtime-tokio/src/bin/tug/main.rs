@@ -8,8 +8,10 @@ mod copy;
 mod demo;
 mod image;
 mod inspect;
+mod kept;
 mod lists;
 mod login;
+mod man;
 mod output;
 mod progress;
 mod pull;
@@ -18,6 +20,7 @@ mod referrers;
 mod registry;
 mod serve;
 mod setup;
+mod source;
 mod stored;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -55,14 +58,19 @@ fn main() -> ExitCode {
 
 fn complain(why: impl std::fmt::Display) {
     let style = if io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    let text = output::for_stderr(format_args!("error: {why}"));
+    let text = text.strip_prefix("error").unwrap_or(&text);
     // If not even this can be written, there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{}error{}: {why}", style.0, style.1);
+    let _ = writeln!(io::stderr(), "{}error{}{text}", style.0, style.1);
 }
 
 fn run(tug: Tug) -> Result<(), Trouble> {
     if let Verb::Completions { shell } = tug.verb {
         clap_complete::generate(shell, &mut Tug::command(), "tug", &mut io::stdout().lock());
         return Ok(());
+    }
+    if let Verb::Man { folder } = &tug.verb {
+        return man::man(folder.as_deref());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -91,7 +99,7 @@ fn run(tug: Tug) -> Result<(), Trouble> {
             Verb::Validate(what) => archive::validate(what, voice).await,
             Verb::Serve(what) => serve::serve(what).await,
             Verb::Demo(what) => demo::demo(what, voice).await,
-            Verb::Completions { .. } => unreachable!("handled above"),
+            Verb::Completions { .. } | Verb::Man { .. } => unreachable!("handled above"),
         }
     });
     // A file read that hangs must not keep a finished command from ending.

@@ -65,7 +65,48 @@ pub(crate) fn print_raw(bytes: &[u8]) -> Result<(), Trouble> {
     Ok(out.flush()?)
 }
 
+/// What is said to somebody at a terminal, broken where words end; in a log it stays one line.
+pub(crate) fn for_stderr(text: impl Display) -> String {
+    match terminal_size::terminal_size_of(io::stderr()) {
+        Some((width, _)) => wrapped(&text.to_string(), width.0.into()),
+        None => text.to_string(),
+    }
+}
+
+/// Breaks a line where words end. A word that is longer than a line is left to the terminal: it may be copied from there.
+fn wrapped(line: &str, width: usize) -> String {
+    const INDENT: &str = "  ";
+    let mut text = String::new();
+    let mut column = 0;
+    for (at, word) in line.split(' ').enumerate() {
+        let length = word.chars().count();
+        if at > 0 && column + 1 + length > width {
+            text.push('\n');
+            text.push_str(INDENT);
+            column = INDENT.len();
+        } else if at > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column = (column + length) % width.max(1);
+    }
+    text
+}
+
 /// A number of bytes for people.
 pub(crate) fn bytes(count: u64) -> impl Display {
     indicatif::BinaryBytes(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_between_words() {
+        assert_eq!(wrapped("short", 40), "short");
+        assert_eq!(wrapped("one two three four", 9), "one two\n  three\n  four");
+        assert_eq!(wrapped("sha256:0123456789 put", 10), "sha256:0123456789\n  put");
+    }
 }

@@ -13,7 +13,7 @@ use registry_tokio::proto::spec::{Digest, Repository};
 use registry_tokio::proto::{BlobId, Event, Flow};
 
 use crate::args::Voice;
-use crate::output::{Trouble, bytes};
+use crate::output::{Trouble, bytes, for_stderr};
 
 /// How often bars move.
 const FRAME: Duration = Duration::from_millis(100);
@@ -33,6 +33,8 @@ struct Screen {
     voice: Voice,
     bars: Option<Bars>,
     moving: HashMap<(Repository, Digest), Moving>,
+    /// The blob that goes by, and its size in the archive: what its digest is, nobody knows yet.
+    passing: Option<(Moving, u64)>,
     /// Bytes of blobs that are done.
     done: u64,
     /// Bytes of all blobs that have to be moved, as far as that is known.
@@ -62,6 +64,7 @@ impl Progress {
                 voice,
                 bars,
                 moving: HashMap::new(),
+                passing: None,
                 done: 0,
                 total: 0,
                 pulse: Instant::now(),
@@ -84,6 +87,7 @@ impl Progress {
         mut show: impl FnMut(Event) -> io::Result<Option<Event>>,
     ) -> Result<F::Output, Trouble> {
         let screen = Arc::clone(&self.screen);
+        locked(&screen).begin();
         let ticking = tokio::spawn(async move {
             let mut frames = tokio::time::interval(FRAME);
             loop {
@@ -146,16 +150,23 @@ impl Bars {
         Self { all, total }
     }
 
-    fn add(&self, blob: &BlobId) -> ProgressBar {
-        let bar = self.all.insert_before(&self.total, ProgressBar::new(blob.size));
+    fn add(&self, name: &str, size: u64) -> ProgressBar {
+        let bar = self.all.insert_before(&self.total, ProgressBar::new(size));
         bar.set_style(style("{prefix:12} {percent:>3}% {wide_bar} {binary_total_bytes:>10}"));
-        bar.set_prefix(short(&blob.digest).to_owned());
+        bar.set_prefix(name.to_owned());
         bar
     }
 }
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the templates are constant, and tested").progress_chars("━╸ ")
+}
+
+/// The end of a name in an archive, as far as it fits where other blobs have their digits.
+fn short_name(name: &str) -> String {
+    let last = name.strip_suffix("/layer.tar").unwrap_or(name);
+    let last = last.rsplit('/').next().unwrap_or(last);
+    last.chars().take(12).collect()
 }
 
 /// The twelve digits by which people tell digests apart.
@@ -171,7 +182,7 @@ impl Screen {
         }
         match &self.bars {
             // Goes above the bars. If standard error is gone, there is nobody to tell.
-            Some(bars) => _ = bars.all.println(line.to_string()),
+            Some(bars) => _ = bars.all.println(for_stderr(line)),
             None => _ = writeln!(io::stderr(), "{line}"),
         }
     }
@@ -194,11 +205,17 @@ impl Screen {
                 let key = (repository, blob.digest.clone());
                 // Moved once more from the start: the same blob, the same bar.
                 let bar = self.moving.remove(&key).and_then(|moving| moving.bar);
-                let bar = bar.or_else(|| self.bars.as_ref().map(|bars| bars.add(&blob)));
+                let bar = bar.or_else(|| self.bars.as_ref().map(|bars| bars.add(short(&blob.digest), blob.size)));
                 self.moving.insert(key, Moving { meter, bar });
             }
+            Event::Passing { name, size, meter, .. } => {
+                self.total += size;
+                let bar = self.bars.as_ref().map(|bars| bars.add(&short_name(&name), size));
+                self.passing = Some((Moving { meter, bar }, size));
+            }
             Event::Sent { repository, blob, sent } if sent == blob.size => {
-                self.done += blob.size;
+                // What was compressed on its way is as much done as what it was made of.
+                self.done += self.passed().unwrap_or(blob.size);
                 self.over(&repository, &blob);
                 self.line(&blob, format_args!("sent, {}", bytes(blob.size)));
             }
@@ -241,6 +258,15 @@ impl Screen {
         self.line(blob, format_args!("{why}, {}", bytes(blob.size)));
     }
 
+    /// What went by is there.
+    fn passed(&mut self) -> Option<u64> {
+        let (Moving { bar, .. }, size) = self.passing.take()?;
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        Some(size)
+    }
+
     fn over(&mut self, repository: &Repository, blob: &BlobId) {
         let moving = self.moving.remove(&(repository.clone(), blob.digest.clone()));
         if let Some(bar) = moving.and_then(|moving| moving.bar) {
@@ -256,7 +282,8 @@ impl Screen {
     }
 
     fn moved(&self) -> u64 {
-        self.done + self.moving.values().map(|moving| moving.meter.read()).sum::<u64>()
+        let moving = self.moving.values().chain(self.passing.iter().map(|(moving, _)| moving));
+        self.done + moving.map(|moving| moving.meter.read()).sum::<u64>()
     }
 
     fn tick(&mut self) {
@@ -268,19 +295,28 @@ impl Screen {
         if let Some(bars) = &self.bars {
             bars.total.set_length(self.total);
             bars.total.set_position(moved);
-            for moving in self.moving.values() {
+            for moving in self.moving.values().chain(self.passing.iter().map(|(moving, _)| moving)) {
                 if let Some(bar) = &moving.bar {
                     bar.set_position(moving.meter.read());
                 }
             }
-        } else if self.pulse.elapsed() >= PULSE && !self.moving.is_empty() {
+        } else if self.pulse.elapsed() >= PULSE && !(self.moving.is_empty() && self.passing.is_none()) {
             let rate = (moved.saturating_sub(self.then) as f64 / self.pulse.elapsed().as_secs_f64()) as u64;
             self.say(format_args!("{} of {}, {}/s", bytes(moved), bytes(self.total), bytes(rate)));
             (self.pulse, self.then) = (Instant::now(), moved);
         }
     }
 
+    /// One more operation: what the last one moved is not counted, and its total was cleared away.
+    fn begin(&mut self) {
+        (self.done, self.total, self.then) = (0, 0, 0);
+        if let Some(bars) = &self.bars {
+            bars.total.reset();
+        }
+    }
+
     fn clear(&mut self) {
+        self.passed();
         for (_, moving) in self.moving.drain() {
             if let Some(bar) = moving.bar {
                 bar.finish_and_clear();
@@ -298,6 +334,8 @@ mod tests {
 
     #[test]
     fn the_templates_are_templates() {
-        Bars::new().add(&BlobId { digest: Digest::of(b""), size: 1 });
+        Bars::new().add("0123456789ab", 1);
+        assert_eq!(short_name("0123456789abcdef/layer.tar"), "0123456789ab");
+        assert_eq!(short_name("blobs/sha256/0123456789abcdef"), "0123456789ab");
     }
 }

@@ -2,40 +2,113 @@
 
 use std::fmt::Write as _;
 
+use registry_tokio::pack;
+use registry_tokio::proto::archive::{Archive, Compressor};
 use registry_tokio::proto::flow::{
-    Destination, Preview, Previewed, Push as Pushing, PushOptions, Pushed, PushedReference, ReadArchive, Totals,
+    Destination, Preview, Previewed, Push as Pushing, PushFeed, PushOptions, Pushed, PushedReference, ReadFeed, Totals,
 };
 use registry_tokio::proto::spec::Reference;
 use serde_json::{Value, json};
 
-use crate::args::{Push, Voice};
+use crate::args::{Compress, Push, Voice};
 use crate::output::{Trouble, bytes, print};
 use crate::progress::Progress;
 use crate::setup;
+use crate::source::Source;
 use crate::stored::Party;
 
 pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
     let progress = Progress::new(voice);
+    let source = source(&what)?;
+    check(&source, &what)?;
+    // A tar that is read in place says what it holds when it is pushed; what goes by has to go by for that.
+    let known = match &source {
+        Source::Packed(_) => Some(look(&source, &what, &progress).await?),
+        Source::Input if what.dry_run => Some(look(&source, &what, &progress).await?),
+        Source::Place(_) if what.reference.is_none() && what.prefix.is_none() => {
+            Some(look(&source, &what, &progress).await?)
+        }
+        Source::Place(_) | Source::Input => None,
+    };
     let parties = match (&what.reference, &what.prefix) {
         (Some(reference), _) => vec![Party::from(reference)],
         (None, Some(prefix)) => vec![below(prefix)?],
-        (None, None) => named(&what, &progress).await?,
+        (None, None) => known.as_ref().map(named).unwrap_or_default(),
     };
     let client = setup::client(&what.access, Some(&what.upload), &parties)?;
+    let compress = what.compress;
+    let mut options = PushOptions::default();
+    (options.image, options.platform) = (what.image, what.platform);
     let to = match (what.reference, what.prefix) {
         (Some(reference), _) => Destination::Reference(reference),
         (None, Some(prefix)) => Destination::Below(prefix),
         (None, None) => Destination::OriginalTags,
     };
-    let mut options = PushOptions::default();
-    options.image = what.image;
     if what.dry_run {
-        let previewed = progress.run(&client, Preview::new(what.archive, to, options)).await?;
+        let flow = match (&source, known) {
+            (Source::Packed(_) | Source::Input, Some(archive)) => Preview::known(archive, to, options),
+            _ => Preview::new(what.archive, to, options),
+        };
+        let previewed = progress.run(&client, flow).await?;
         return print(what.format.format, preview_text(&previewed), || preview_json(&previewed));
     }
-    let pushed = progress.run(&client, Pushing::new(what.archive, to, options)).await?;
+    let pushed = match (&source, known, to) {
+        (Source::Packed(_), Some(archive), to) => {
+            let push = PushFeed::again(source.feed()?, archive, to, options);
+            progress.run(&client, compressing(push, compress)).await?
+        }
+        (Source::Input, _, Destination::Reference(to)) => {
+            progress.run(&client, compressing(PushFeed::new(source.feed()?, to, options), compress)).await?
+        }
+        (_, _, to) => progress.run(&client, Pushing::new(what.archive, to, options)).await?,
+    };
     progress.say(summary(&pushed.totals));
     print(what.format.format, references_text(&pushed.references), || pushed_json(&pushed))
+}
+
+/// Where the archive comes from. What is to be compressed goes by, too.
+fn source(what: &Push) -> Result<Source, Trouble> {
+    match Source::of(&what.archive) {
+        Source::Place(path) if what.compress.is_some() => {
+            if path.is_dir() {
+                let why = format!("--compress takes a tar: `tar c -C {} . | tug push - …`", path.display());
+                return Err(Trouble::Usage(why));
+            }
+            Ok(Source::Packed(path))
+        }
+        source => Ok(source),
+    }
+}
+
+fn compressor(compress: Option<Compress>) -> Option<Compressor> {
+    compress.map(|format| match format {
+        Compress::Gzip => pack::gzip(),
+        Compress::Zstd => pack::zstd(),
+    })
+}
+
+fn compressing(push: PushFeed, compress: Option<Compress>) -> PushFeed {
+    match compressor(compress) {
+        None => push,
+        Some(compressor) => push.compressing(compressor),
+    }
+}
+
+/// What can't be done with what comes by standard input.
+fn check(source: &Source, what: &Push) -> Result<(), Trouble> {
+    if !matches!(source, Source::Input) {
+        return Ok(());
+    }
+    if what.access.password_stdin {
+        let why = "standard input can't be both the archive and the password: log in first (`tug login`)";
+        return Err(Trouble::Usage(why.to_owned()));
+    }
+    if what.reference.is_none() && !what.dry_run {
+        let why = "standard input goes by before it has told its images' names: say where it shall go, as in \
+                   `tug push - localhost:5000/app:v1`, or save it to a file first";
+        return Err(Trouble::Usage(why.to_owned()));
+    }
+    Ok(())
 }
 
 /// Whom a push below a prefix talks to.
@@ -46,10 +119,24 @@ fn below(prefix: &str) -> Result<Party, Trouble> {
     Ok(Party::from(&reference))
 }
 
-/// Whom a push talks to that goes where the archive says.
-async fn named(what: &Push, progress: &Progress) -> Result<Vec<Party>, Trouble> {
+/// What an archive holds, before anybody is asked anything.
+async fn look(source: &Source, what: &Push, progress: &Progress) -> Result<Archive, Trouble> {
     let reader = setup::build(&what.access, setup::config(&what.access, None))?;
-    let archive = progress.run(&reader, ReadArchive::new(what.archive.as_path())).await?;
+    if !matches!(source, Source::Place(_)) {
+        // That takes as long as the archive is large.
+        progress.say(format_args!("reading {}, to see what it holds", source.name().display()));
+    }
+    match compressor(what.compress) {
+        None => source.read(&reader, progress).await,
+        Some(compressor) => {
+            let found = progress.run(&reader, ReadFeed::new(source.feed()?).compressing(compressor)).await?;
+            Ok(found.into_result().map_err(registry_tokio::proto::Error::from)?)
+        }
+    }
+}
+
+/// Whom a push talks to that goes where the archive says.
+fn named(archive: &Archive) -> Vec<Party> {
     let mut parties: Vec<Party> = Vec::new();
     for party in archive.images().iter().flat_map(|image| image.names()).filter_map(|name| name.reference()) {
         let party = Party::from(party);
@@ -57,7 +144,7 @@ async fn named(what: &Push, progress: &Progress) -> Result<Vec<Party>, Trouble> 
             parties.push(party);
         }
     }
-    Ok(parties)
+    parties
 }
 
 /// `DIGEST` for one reference, a line `DIGEST REF` each for several.

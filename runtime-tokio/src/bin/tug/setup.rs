@@ -2,16 +2,20 @@
 
 use std::fmt::Display;
 use std::io::BufRead as _;
+use std::num::NonZeroU64;
 use std::path::Path;
 
 use registry_tokio::Client;
-use registry_tokio::proto::{ClientIdentity, Config, Credential, Mirror, Scheme};
+use registry_tokio::proto::{ClientIdentity, Config, Credential, Mirror, Scheme, UploadPolicy};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::args::{Access, Upload};
 use crate::output::Trouble;
 use crate::stored::{self, Party};
+
+/// How much of what goes by is sent at a time: with less, the way to the registry and back would be felt.
+const PIECE: NonZeroU64 = NonZeroU64::new(8 << 20).expect("8 MiB is not 0");
 
 /// What the flags say, as configuration.
 pub(crate) fn config(access: &Access, upload: Option<&Upload>) -> Config {
@@ -25,13 +29,18 @@ pub(crate) fn config(access: &Access, upload: Option<&Upload>) -> Config {
     config.retries = access.retries;
     config.timeouts.idle = access.timeout;
     config.timeouts.connect = config.timeouts.connect.min(access.timeout);
+    config.requests_per_second = access.limit_rps;
     for (registry, mirror) in &access.mirrors {
         let mirror = Mirror::new(mirror.clone());
         config.mirrors.add(registry, if access.mirror_tags { mirror.trusted_with_tags() } else { mirror });
     }
     if let Some(upload) = upload {
-        config.upload =
-            if upload.monolithic { registry_tokio::proto::UploadPolicy::Monolithic } else { upload.chunk_size };
+        // What goes by is sent in pieces of this size, from memory.
+        config.piece = match upload.chunk_size {
+            UploadPolicy::Chunked(size) => size,
+            _ => PIECE,
+        };
+        config.upload = if upload.monolithic { UploadPolicy::Monolithic } else { upload.chunk_size };
         config.transfers = upload.jobs;
     }
     config

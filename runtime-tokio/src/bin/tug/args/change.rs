@@ -5,11 +5,20 @@ use registry_tokio::proto::spec::{Reference, Tag as TagName};
 
 use super::{Access, FormatArg};
 
-const TAG_JSON: &str = "\
+const TAG_MORE: &str = "\
+Examples:
+  tug tag localhost:5000/app:v1 stable latest
+
 JSON (--format json):
   {\"digest\", \"mediaType\", \"size\": of the manifest, in bytes, \"references\": [the new ones]}";
 
-const DELETE_JSON: &str = "\
+const DELETE_MORE: &str = "\
+Examples:
+  tug delete localhost:5000/app:v1
+  tug delete localhost:5000/app:v1 --tag-only
+  # All of a repository, without being asked
+  tug delete localhost:5000/app --all -y
+
 JSON (--format json), when all is done:
   {\"repository\": as it was understood, \"deleted\": [{\"digest\"}, or with --tag-only {\"tag\"}]}";
 
@@ -20,7 +29,7 @@ JSON (--format json), when all is done:
 ///
 /// Prints the image's digest.
 #[derive(Args, Debug)]
-#[command(after_long_help = TAG_JSON)]
+#[command(after_long_help = TAG_MORE)]
 pub(crate) struct Tag {
     /// What to tag: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
     #[arg(value_name = "REF")]
@@ -43,7 +52,7 @@ pub(crate) struct Tag {
 ///
 /// Prints what was deleted, a line each.
 #[derive(Args, Debug)]
-#[command(after_long_help = DELETE_JSON)]
+#[command(after_long_help = DELETE_MORE)]
 pub(crate) struct Delete {
     /// What to delete: [HOST[:PORT]/]REPOSITORY:TAG or …@DIGEST; with --all, a REPOSITORY
     #[arg(value_name = "REF")]

@@ -5,17 +5,28 @@ use registry_tokio::proto::spec::{MediaType, Reference, Registry, Repository};
 
 use super::{Access, FormatArg};
 
-const TAGS_JSON: &str = "\
+const TAGS_MORE: &str = "\
+Examples:
+  tug tags localhost:5000/app
+  tug tags debian | grep slim
+
 JSON (--format json):
   {\"repository\": as it was understood, \"tags\": [their names]}
   It is written while the pages come: if it is cut off, the list is, and the exit status says so.";
 
-const CATALOG_JSON: &str = "\
+const CATALOG_MORE: &str = "\
+Examples:
+  tug catalog localhost:5000
+
 JSON (--format json):
   {\"registry\": as it was understood, \"repositories\": [their names]}
   It is written while the pages come: if it is cut off, the list is, and the exit status says so.";
 
-const REFERRERS_JSON: &str = "\
+const REFERRERS_MORE: &str = "\
+Examples:
+  tug referrers localhost:5000/app:v1
+  tug referrers localhost:5000/app:v1 --artifact-type application/spdx+json
+
 JSON (--format json):
   {\"reference\": as it was understood, \"referrers\": [descriptors]}
   A descriptor is what the registry lists (image-spec): mediaType, digest, size, artifactType, annotations …";
@@ -24,7 +35,7 @@ JSON (--format json):
 ///
 /// Prints a tag per line, in the registry's order, each page as soon as it is there.
 #[derive(Args, Debug)]
-#[command(after_long_help = TAGS_JSON)]
+#[command(after_long_help = TAGS_MORE)]
 pub(crate) struct Tags {
     /// Of which repository: [HOST[:PORT]/]REPOSITORY
     #[arg(value_name = "REPO")]
@@ -40,7 +51,7 @@ pub(crate) struct Tags {
 /// Prints a repository per line, in the registry's order, each page as soon as it is there. Many registries that are services
 /// have no such list, or not for everybody.
 #[derive(Args, Debug)]
-#[command(after_long_help = CATALOG_JSON)]
+#[command(after_long_help = CATALOG_MORE)]
 pub(crate) struct Catalog {
     /// Of which registry: HOST[:PORT]
     #[arg(value_name = "HOST")]
@@ -57,7 +68,7 @@ pub(crate) struct Catalog {
 /// registry has no such list, what clients keep under the tag for that (`sha256-…`) is listed. It is the registry's word: what
 /// a signature is worth is for those to say who check it.
 #[derive(Args, Debug)]
-#[command(after_long_help = REFERRERS_JSON)]
+#[command(after_long_help = REFERRERS_MORE)]
 pub(crate) struct Referrers {
     /// About what: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
     #[arg(value_name = "REF")]

@@ -30,7 +30,7 @@ use crate::spec::{Digest, Origin, Repository};
 const ODD_REPLIES: u32 = 2;
 
 #[derive(Debug)]
-pub(super) struct Source {
+pub(in crate::flow::upload) struct Remote {
     repository: Repository,
     origin: Origin,
     digest: Digest,
@@ -75,7 +75,7 @@ impl Piece {
     }
 }
 
-impl Source {
+impl Remote {
     pub(super) fn new(cx: &Context<'_>, repository: &Repository, digest: &Digest, size: u64) -> Result<Self, Error> {
         let origin = cx.origin(repository.registry())?;
         Ok(Self {

@@ -1,0 +1,94 @@
+//! Reading an archive that goes by once, to its end.
+//!
+//! ```text
+//!   New ─▶ Winding ─┬─ a file ─▶ Next ─▶ Winding
+//!             │     └─ the end ─▶ the end
+//!             └─ cancelled ─▶ Stopping ─▶ the end
+//! ```
+
+use crate::archive::{Compressor, Examined, Feed, Tape, Wind, Wound};
+use crate::error::Error;
+use crate::flow::{Context, Flow, Step};
+use crate::job::{Completion, Job, JobId, LocalJob, Outcome};
+
+/// Reads an archive that goes by once: which images it holds, and whether all of them is what it should be, since every byte
+/// has to be read anyway. Nothing is kept but documents, nothing is sent.
+///
+/// Yields what was [`Examined`].
+///
+/// # Errors
+/// [`Error::Archive`] when it is no tar, or ends before its end; faults of its documents and blobs are part of the result.
+#[derive(Debug)]
+pub struct ReadFeed(State, Option<Compressor>);
+
+#[derive(Debug)]
+enum State {
+    New(Feed),
+    Winding(JobId),
+    Next(Box<Tape>),
+    Stopping(JobId),
+    Settled(Box<Result<Examined, Error>>),
+    Over,
+}
+
+impl ReadFeed {
+    /// Of what comes from this feed.
+    pub const fn new(feed: Feed) -> Self {
+        Self(State::New(feed), None)
+    }
+
+    /// For a [`PushFeed`](crate::flow::PushFeed) that [compresses](crate::flow::PushFeed::compressing): what it will send has to be
+    /// told by where it is, also where it is small.
+    #[must_use]
+    pub fn compressing(mut self, compressor: Compressor) -> Self {
+        self.1 = Some(compressor);
+        self
+    }
+}
+
+impl Flow for ReadFeed {
+    type Output = Examined;
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Step<Examined> {
+        let tape = match std::mem::replace(&mut self.0, State::Over) {
+            State::New(feed) => Box::new(Tape::new(feed, &cx.session.config().archive).compressing(self.1.clone())),
+            State::Next(tape) => tape,
+            State::Winding(job) => {
+                self.0 = State::Winding(job);
+                return Step::Wait(None);
+            }
+            State::Stopping(job) => {
+                self.0 = State::Settled(Box::new(Err(Error::Cancelled)));
+                return Step::Abort(job);
+            }
+            State::Settled(result) => return Step::Done(*result),
+            State::Over => panic!("polled after it was done"),
+        };
+        let ticket = cx.ticket();
+        self.0 = State::Winding(ticket.id());
+        Step::Run(Job::Local(LocalJob::wind(ticket, tape, Wind::On)))
+    }
+
+    fn handle(&mut self, _: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        match self.0 {
+            State::Winding(job) if job == done.id => {}
+            _ => return Err(done),
+        }
+        self.0 = match done.outcome {
+            Outcome::Wound(Ok(Wound::File(tape, _) | Wound::Piece(tape, ..))) => State::Next(tape),
+            Outcome::Wound(Ok(Wound::Over(found))) => State::Settled(Box::new(Ok(*found))),
+            Outcome::Wound(Err(why)) => State::Settled(Box::new(Err(why.into()))),
+            Outcome::Failed { why, .. } => State::Settled(Box::new(Err(Error::Local(why)))),
+            _ => unreachable!("tickets are typed: winding yields what was wound"),
+        };
+        Ok(())
+    }
+
+    fn cancel(&mut self) {
+        self.0 = match std::mem::replace(&mut self.0, State::Over) {
+            State::Winding(job) => State::Stopping(job),
+            State::New(_) | State::Next(_) => State::Settled(Box::new(Err(Error::Cancelled))),
+            other => other,
+        };
+    }
+}

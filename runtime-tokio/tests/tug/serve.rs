@@ -1,0 +1,70 @@
+//! `tug serve --dir`: what was acknowledged is there again.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use registry_proto::archive::make::{self, SampleImage};
+use tempfile::TempDir;
+
+use crate::run::{command, err, out, tug};
+
+/// The command at work, until it is killed.
+struct Served(Child, String);
+
+impl Served {
+    fn of(folder: &Path) -> Self {
+        let arguments = ["serve", "--addr", "127.0.0.1:0", "--dir", folder.to_str().unwrap()];
+        let mut child = command().args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Self(child, address.trim_end().to_owned())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn what_is_kept_is_there_again() {
+    let folder = TempDir::new().unwrap();
+    let archive = folder.path().join("app.tar");
+    fs::write(&archive, make::docker_save_legacy(&[SampleImage::new(&["app:v1", "app:v2"], &[b"a layer", b"more"])]))
+        .unwrap();
+    let kept = folder.path().join("kept");
+    let pushed = {
+        let served = Served::of(&kept);
+        let pushed = tug(&["push", archive.to_str().unwrap(), "--prefix", &served.1]);
+        out(&tug(&["push", archive.to_str().unwrap(), &format!("{}/other:v1", served.1)]));
+        out(&pushed).split(' ').next().unwrap().to_owned()
+    };
+    // It was killed, not stopped.
+    {
+        let served = Served::of(&kept);
+        assert_eq!(out(&tug(&["catalog", &served.1])), "app\nother\n");
+        assert_eq!(out(&tug(&["tags", &format!("{}/app", served.1)])), "v1\nv2\n");
+        assert_eq!(out(&tug(&["digest", &format!("{}/app:v2", served.1)])).trim_end(), pushed);
+        let back = folder.path().join("back.tar");
+        out(&tug(&["pull", "--all-platforms", &format!("{}/app:v1", served.1), back.to_str().unwrap()]));
+        assert_eq!(out(&tug(&["validate", back.to_str().unwrap()])), "ok\n");
+        out(&tug(&["delete", &format!("{}/app:v1", served.1)]));
+    }
+    {
+        let served = Served::of(&kept);
+        let gone = tug(&["digest", &format!("{}/app:v1", served.1)]);
+        assert!(gone.status.code() == Some(1) && err(&gone).contains("404"), "{gone:?}");
+        assert_eq!(out(&tug(&["tags", &format!("{}/other", served.1)])), "v1\n");
+    }
+    // What is damaged is not served.
+    let blobs = kept.join("blobs/sha256");
+    let blob = fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path()).next().unwrap();
+    fs::write(&blob, b"something else").unwrap();
+    let refused = tug(&["serve", "--addr", "127.0.0.1:0", "--dir", kept.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).contains("damaged") && err(&refused).contains("name another folder"), "{refused:?}");
+}
