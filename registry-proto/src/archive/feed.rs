@@ -130,7 +130,7 @@ mod tests {
     fn a20_what_becomes_a_thousand_times_as_much_ends() {
         let limits = Limits { unpacked: 100_000, ..Limits::default() };
         let unpack = |bytes: u64| {
-            let packed = io::Read::take(io::repeat(1), bytes);
+            let packed = Read::take(io::repeat(1), bytes);
             let mut feed = Feed::unpacked("bomb.tar.gz", packed, &limits, |packed| Bomb(packed, 0));
             io::copy(&mut feed, &mut io::sink())
         };
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(why.kind(), io::ErrorKind::FileTooLarge);
         assert!(why.to_string().contains("decompress it first"), "{why}");
         let tame = Limits { unpacked: 0, unpacked_ratio: 1000, ..limits };
-        let mut feed = Feed::unpacked("x", io::Read::take(io::repeat(1), 100), &tame, |packed| Bomb(packed, 0));
+        let mut feed = Feed::unpacked("x", Read::take(io::repeat(1), 100), &tame, |packed| Bomb(packed, 0));
         assert_eq!(io::copy(&mut feed, &mut io::sink()).unwrap(), 100_000, "what is asked for is allowed");
     }
 }

@@ -70,7 +70,7 @@ impl Watch {
             self.queries.insert(query.to_owned());
         }
         // What a refusal says is shown.
-        if !reply.status().is_success() || !headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json") {
+        if !reply.status().is_success() || headers.get(CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
             return;
         }
         let document: serde_json::Value = serde_json::from_slice(reply.body()).unwrap_or_default();
