@@ -13,6 +13,7 @@ pub mod images;
 pub mod keeping;
 pub mod memory;
 pub mod mirrors;
+pub mod operation;
 pub mod proxy;
 pub mod pulls;
 pub mod referrers;
@@ -23,6 +24,7 @@ pub mod secrets;
 pub mod seeds;
 pub mod series;
 pub mod server;
+pub mod together;
 pub mod token_server;
 
 /// The READMEs' examples are compiled, and run where they can be.
