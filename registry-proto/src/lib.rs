@@ -44,8 +44,8 @@ pub use event::{BlobId, Event, Piece};
 pub use flow::{Context, Flow, Step};
 pub use secret::{Credential, Secret};
 pub use session::{
-    ClientIdentity, Config, Mirror, Mirrors, Proxies, Proxy, ProxyError, Scheme, Session, TlsConfig, TokenRequest,
-    UploadPolicy,
+    ClientIdentity, Config, Learned, Mirror, Mirrors, Proxies, Proxy, ProxyError, Scheme, Session, TlsConfig,
+    TokenRequest, UploadPolicy,
 };
 pub use time::Time;
 #[cfg(feature = "tracing")]

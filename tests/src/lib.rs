@@ -15,6 +15,7 @@ pub mod keeping;
 pub mod memory;
 pub mod mirrors;
 pub mod numbered;
+pub mod operation;
 pub mod proxy;
 pub mod pulls;
 pub mod referrers;
@@ -25,6 +26,7 @@ pub mod secrets;
 pub mod seeds;
 pub mod series;
 pub mod server;
+pub mod together;
 pub mod token_server;
 
 /// The READMEs' examples are compiled, and run where they can be.

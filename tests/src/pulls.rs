@@ -164,14 +164,8 @@ impl PullScenario {
         }
     }
 
-    /// The archive, if all of it is there and right.
     fn archive(&self, files: &MemoryDisk) -> Option<Archive> {
-        let path: Arc<Path> = self.out.as_path().into();
-        let archive = Archive::read(files, &path, &Limits::default()).ok()?;
-        let mut world = Simulation::new(1, Registry::new(Profile::strict()), files.clone());
-        let verified =
-            world.run(&mut Session::new(Config::default(), 1), VerifyArchive::new(self.out.as_path())).result.unwrap();
-        (verified.faults.is_empty() && verified.damaged.is_empty()).then_some(archive)
+        whole_archive(files, &self.out)
     }
 
     /// The archive holds what was asked for, by the names that it was asked for by.
@@ -196,8 +190,17 @@ impl PullScenario {
     }
 }
 
-/// Puts an image, or an index, into a registry.
-fn image(dice: &mut Dice, registry: &mut Registry, at: u64, platforms: &Platforms) -> (Reference, Digest) {
+/// The archive at a path, if all of it is there and right.
+pub(crate) fn whole_archive(files: &MemoryDisk, path: &Path) -> Option<Archive> {
+    let shared: Arc<Path> = path.into();
+    let archive = Archive::read(files, &shared, &Limits::default()).ok()?;
+    let mut world = Simulation::new(1, Registry::new(Profile::strict()), files.clone());
+    let verified = world.run(&mut Session::new(Config::default(), 1), VerifyArchive::new(path)).result.unwrap();
+    (verified.faults.is_empty() && verified.damaged.is_empty()).then_some(archive)
+}
+
+/// Puts an image, or an index, into a registry; what to ask for, and what should come of it.
+pub(crate) fn image(dice: &mut Dice, registry: &mut Registry, at: u64, platforms: &Platforms) -> (Reference, Digest) {
     let name = ["app", "other/app", "app"][at as usize % 3];
     let tag = format!("v{at}");
     let shared = Bytes::from(vec![7; 600]);

@@ -169,11 +169,16 @@ impl Scenario {
     }
 }
 
-/// Checks that a registry holds nothing wrong and nothing half.
+/// Checks that a registry holds nothing wrong and nothing half, and that nobody tried to make it.
 pub(crate) fn check_holdings(registry: &Registry) {
     let ledger = registry.ledger();
     assert_eq!(ledger.mismatches, [], "bytes were committed under a wrong digest");
     assert_eq!(ledger.early_manifests, [], "a manifest was put before its blobs");
+    check_held(registry);
+}
+
+/// Checks that a registry holds nothing wrong and nothing half.
+pub(crate) fn check_held(registry: &Registry) {
     for repository in registry.repositories() {
         for tag in registry.tags(&repository) {
             let (bytes, media_type) = registry.manifest(&repository, &tag).expect("tags lead to manifests");
@@ -225,7 +230,8 @@ pub(crate) fn check_progress(events: &[Event]) {
     }
 }
 
-fn images(dice: &mut Dice) -> Vec<SampleImage> {
+/// Images with a few layers, of which some are shared.
+pub(crate) fn images(dice: &mut Dice) -> Vec<SampleImage> {
     let shared = dice.bytes(200);
     (0..1 + dice.below(3))
         .map(|at| {
@@ -257,7 +263,8 @@ fn images(dice: &mut Dice) -> Vec<SampleImage> {
         .collect()
 }
 
-fn archive(dice: &mut Dice, images: &[SampleImage]) -> (BTreeMap<PathBuf, Bytes>, PathBuf) {
+/// An archive of some kind with these images, and where it is.
+pub(crate) fn archive(dice: &mut Dice, images: &[SampleImage]) -> (BTreeMap<PathBuf, Bytes>, PathBuf) {
     let path = PathBuf::from("archive");
     let tar = match dice.below(4) {
         0 => make::docker_save_legacy(images),
@@ -269,11 +276,11 @@ fn archive(dice: &mut Dice, images: &[SampleImage]) -> (BTreeMap<PathBuf, Bytes>
 }
 
 /// After a request of which part arrived and whose reply didn't, the next one to the same upload asks how far it came.
-fn check_nothing_sent_blindly(requests: &[Asked]) {
+pub(crate) fn check_nothing_sent_blindly(requests: &[Asked]) {
     let upload = |asked: &Asked| {
-        let (_, rest) = asked.line.split_once("/blobs/uploads/")?;
-        let id = rest.split('?').next().unwrap_or_default();
-        (!id.is_empty()).then(|| id.to_owned())
+        let (_, url) = asked.line.split_once(' ')?;
+        let session = url.split('?').next().filter(|url| url.contains("/blobs/uploads/"))?;
+        (!session.ends_with('/')).then(|| session.to_owned())
     };
     let carries = |asked: &Asked| asked.line.starts_with("PATCH ") || asked.line.starts_with("PUT ");
     for (at, lost) in requests.iter().enumerate() {

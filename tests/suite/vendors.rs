@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -167,12 +167,67 @@ fn pushes_end_right_everywhere_when_connections_are_cut() {
             }
             let ledger = world.registry().ledger();
             assert!(ledger.early_manifests.is_empty(), "{vendor}: {ledger:#?}");
-            // Who says in two ways how much it has misleads one when that is all there is to go by; it notices in the end.
+            // Who says in two ways how much it has misleads one, once, where the position of what follows isn't looked at.
             let misleads = profile.range == RangeDialect::Exclusive;
-            assert!(misleads || ledger.mismatches.is_empty(), "{vendor}: {ledger:#?}");
+            assert!(ledger.mismatches.len() <= usize::from(misleads), "{vendor}: {ledger:#?}");
         }
-        let least = if profile.range == RangeDialect::Exclusive { 6 } else { 8 };
-        assert!(right >= least, "{vendor}: {right} of 9");
+        assert!(right >= 8, "{vendor}: {right} of 9");
+    }
+}
+
+/// What is copied is fetched in pieces, of which those that were confirmed are not kept: where a registry says that it has less than
+/// that (zot names the last chunk's bytes), the upload begins again.
+#[test]
+fn copies_end_right_everywhere_when_connections_are_cut() {
+    let archive = make::oci_archive(&[image(LAYER)]);
+    for (vendor, profile) in Profile::vendors() {
+        let profile = scaled(&profile);
+        let mut right = 0;
+        for seed in 0..12 {
+            let mut config = Config::default();
+            let pieces = if profile.patch == Support::Yes { 8 } else { 1 };
+            config.piece = NonZeroU64::new((LAYER as u64 + 64) / pieces).unwrap();
+            let mut session = Session::new(config.clone(), seed);
+            let mut world = world(&profile, &archive, seed);
+            let there = Destination::Reference(reference(&format!("{OTHER}/out/side:v1")));
+            let first = Push::new(Path::new("image.tar"), there, PushOptions::default());
+            ok(vendor, "push", world.run(&mut session, first));
+            let mut faults = Faults::default();
+            faults.requests = 80;
+            let mut world = world.with_faults(faults);
+            let (from, to) = (reference(&format!("{OTHER}/out/side:v1")), reference(&format!("{HOST}/a/b:v1")));
+            let ran = world.run(&mut Session::new(config, seed), Copy::new(from, to, CopyOptions::default()));
+            match &ran.result {
+                Ok(_) => right += 1,
+                Err(Error::Transport { .. } | Error::Registry(_)) => {}
+                Err(why) => panic!("{vendor}: {why:?}\n{:#?}", ran.requests),
+            }
+            assert!(world.registry().ledger().early_manifests.is_empty(), "{vendor}");
+        }
+        assert!(right >= 11, "{vendor}: {right} of 12");
+    }
+}
+
+/// Quay names the number of bytes where others name the last one (PROTOCOL Q41).
+#[test]
+fn a_registry_that_counts_in_two_ways_is_understood_after_one_cut() {
+    let layers = [1, 2, 3, 4].map(|salt: u8| vec![salt; LAYER / usize::from(salt)]);
+    let archive =
+        make::oci_archive(&[SampleImage::new(&["vendor/image:v1"], &layers.each_ref().map(|layer| &layer[..]))]);
+    for policy in policies() {
+        for seed in 0..40 {
+            let mut config = Config::default();
+            config.upload = policy;
+            config.retries = 12;
+            let mut session = Session::new(config, seed);
+            let mut faults = Faults::default();
+            faults.requests = 200;
+            let mut world = world(&Profile::quay(), &archive, seed).with_faults(faults);
+            let ran = world.run(&mut session, push());
+            ran.result.unwrap_or_else(|why| panic!("{policy:?} {seed}: {why}\n{:#?}", ran.requests));
+            let mismatches = world.registry().ledger().mismatches.len();
+            assert!(mismatches <= 4, "{policy:?} {seed}: {mismatches} wrong blobs, of those under way at one time");
+        }
     }
 }
 
@@ -192,4 +247,69 @@ fn that_dockers_types_are_not_taken_is_said() {
     let mut world = Simulation::new(1, Registry::new(Profile::zot()), MemoryDisk::with("image.tar", archive));
     let why = world.run(&mut Session::new(Config::default(), 1), push()).result.unwrap_err().to_string();
     assert!(why.contains("415") && why.contains("manifests of this type"), "{why}");
+}
+
+/// "A proxy that cuts every request after so many bytes", in front of a registry that keeps nothing of what was cut, and of one
+/// that keeps it.
+#[test]
+fn behind_a_proxy_that_cuts_bodies_chunks_become_such_that_get_through() {
+    const LIMIT: u64 = 64 << 10;
+    let sizes = [5, 4, 3, 7, 1].map(|times| times * LIMIT as usize + 77);
+    let layers: Vec<Vec<u8>> = (1..).zip(sizes).map(|(salt, size)| image(size + salt).layers[0].to_vec()).collect();
+    let total: u64 = layers.iter().map(|layer| layer.len() as u64).sum();
+    let layers: Vec<&[u8]> = layers.iter().map(|layer| &layer[..]).collect();
+    let archive = make::oci_archive(&[SampleImage::new(&["vendor/image:v1"], &layers)]);
+    for (profile, transfers) in
+        [(Profile::distribution_2_8(), 1), (Profile::distribution_2_8(), 4), (Profile::distribution_3(), 1)]
+    {
+        let mut config = Config::default();
+        config.transfers = NonZeroUsize::new(transfers).unwrap();
+        config.limits.chunk_min = 1 << 10;
+        let mut faults = Faults::default();
+        faults.body_limit = Some(LIMIT);
+        let mut session = Session::new(config.clone(), 3);
+        let mut behind = world(&profile, &archive, 3).with_faults(faults);
+        ok("a proxy", "push", behind.run(&mut session, push()));
+        let ledger = behind.registry().ledger();
+        assert!(ledger.mismatches.is_empty() && ledger.early_manifests.is_empty());
+        // The first blobs pay for what is learned: those under way at that time, twice at most.
+        let cuts = ledger.cuts;
+        assert!(cuts <= 2 * transfers as u64, "{transfers} at a time: {cuts} cuts");
+        let again = ledger.bytes_received() - total;
+        assert!(again <= cuts * LIMIT + 1000, "{again} bytes more than needed");
+        let (_, learned) = session.lessons().iter().next().unwrap();
+        let largest = learned.largest.unwrap();
+        assert!((LIMIT / 4..=LIMIT).contains(&largest), "{largest}");
+
+        // Whoever begins with what was learned is cut no more.
+        config.learned = serde_json::from_str(&serde_json::to_string(session.lessons()).unwrap()).unwrap();
+        let mut behind = world(&profile, &archive, 4).with_faults(faults);
+        ok("a proxy", "push", behind.run(&mut Session::new(config, 4), push()));
+        let ledger = behind.registry().ledger();
+        assert_eq!((ledger.cuts, ledger.bytes_received() - total < 1000), (0, true));
+    }
+}
+
+/// C45: a registry that has lost blobs says `MANIFEST_BLOB_UNKNOWN`, and what is remembered about it is worth nothing.
+#[test]
+fn what_a_registry_has_lost_is_sent_once_more_on_the_same_session() {
+    let archive = make::oci_archive(&[image(LAYER)]);
+    for (vendor, profile) in Profile::vendors() {
+        let mut session = Session::new(Config::default(), 5);
+        let mut world = world(&scaled(&profile), &archive, 5);
+        let pushed = ok(vendor, "push", world.run(&mut session, push()));
+        let commits = world.registry().ledger().commits.clone();
+        let [first, others @ ..] = &commits.keys().collect::<Vec<_>>()[..] else { panic!("nothing was sent") };
+        world.registry().forget_manifests("a/b");
+        assert!(world.registry().remove_blob("a/b", first.1.as_str()));
+
+        let again = world.run(&mut session, push());
+        let told = format!("{:?}", again.events);
+        assert_eq!(ok(vendor, "again", again).references, pushed.references);
+        assert!(told.contains("looking at every blob once more"), "{vendor}: {told}");
+        let ledger = world.registry().ledger();
+        assert_eq!(ledger.commits[*first], 2, "{vendor}: what was missing is sent");
+        assert!(others.iter().all(|other| ledger.commits[*other] == 1), "{vendor}: the others are not: {ledger:#?}");
+        assert!(world.registry().blob("a/b", first.1.as_str()).is_some());
+    }
 }

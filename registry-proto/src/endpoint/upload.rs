@@ -12,6 +12,28 @@ use crate::spec::{
 };
 
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
+const CHUNK_MAX_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-max-length");
+
+/// How large chunks should be, by the registry's word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChunkHints {
+    /// The smallest it takes, except for the last one (`OCI-Chunk-Min-Length`); 0 if it doesn't mind.
+    pub(crate) min: u64,
+    /// The largest it takes (`OCI-Chunk-Max-Length`; not in the specification, seen behind Cloudflare).
+    pub(crate) max: Option<u64>,
+}
+
+impl ChunkHints {
+    /// A chunk that would be of this size, as the registry wants it.
+    pub(crate) fn bound(self, size: u64) -> u64 {
+        size.max(self.min).min(self.max.unwrap_or(u64::MAX))
+    }
+
+    /// Whether a body of this size is one that the registry says to take.
+    pub(crate) fn allow(self, size: u64) -> bool {
+        self.max.is_none_or(|max| size <= max)
+    }
+}
 
 /// `POST`: opens a session, or takes the blob over from `from`, another repository of the registry.
 pub(crate) fn start(
@@ -38,7 +60,7 @@ pub(crate) enum Started {
     /// The blob is in the repository now; nothing needs to be sent.
     Mounted,
     /// A session to upload into.
-    Session { url: Uri, chunk_min: u64 },
+    Session { url: Uri, hints: ChunkHints },
     /// The registry doesn't mount this; a plain `POST` is next.
     NotMounted,
 }
@@ -50,7 +72,7 @@ pub(crate) fn started(reply: &Reply, mounting: bool, limits: &Limits) -> Result<
         StatusCode::CREATED if mounting => Ok(Started::Mounted),
         // 202 is the specification's; 200, 201 and 204 occur as well (containerd takes them, too).
         status if status.is_success() => match location {
-            Some(url) => Ok(Started::Session { url, chunk_min: chunk_min(reply, limits) }),
+            Some(url) => Ok(Started::Session { url, hints: hints(reply, limits, ChunkHints::default()) }),
             None => Err(reply.broken("an upload session was opened without a Location")),
         },
         // Whatever goes wrong with a mount (a token that can't read the source, no such feature, an error inside), a plain
@@ -152,11 +174,13 @@ fn location(reply: &Reply, home: &Uri) -> Result<Option<Uri>, Error> {
         .map_err(|why| reply.broken(format!("its Location is not used: {why}")))
 }
 
-/// The smallest chunk that the registry takes, except for the last one. A value that makes no sense is ignored, one that is
-/// larger than we would buffer or bear is left to fail by itself.
-pub(crate) fn chunk_min(reply: &Reply, limits: &Limits) -> u64 {
-    let told = reply.headers.get(CHUNK_MIN_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-    told.unwrap_or(0).min(limits.chunk_max)
+/// What a reply says about the size of chunks; what it leaves out is as `before`. A value that makes no sense is ignored, a
+/// minimum that is larger than we would buffer or bear is left to fail by itself.
+pub(crate) fn hints(reply: &Reply, limits: &Limits, before: ChunkHints) -> ChunkHints {
+    let told = |name| reply.headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    let min = told(CHUNK_MIN_LENGTH).map_or(before.min, |min| min.min(limits.chunk_max));
+    let max = told(CHUNK_MAX_LENGTH).or(before.max).filter(|max| *max >= min.max(1));
+    ChunkHints { min, max }
 }
 
 /// Appends the digest to whatever query the session's URL has, without touching a byte of it: registries sign it.
@@ -248,10 +272,10 @@ mod tests {
     fn c58_c69_c76_a33_what_came_of_a_post() {
         let limits = Limits::default();
         let at = [("location", "/v2/n/blobs/uploads/u"), ("oci-chunk-min-length", "5242880")];
-        let Started::Session { chunk_min, .. } = started(&golden::reply(202, &at, ""), true, &limits).unwrap() else {
+        let Started::Session { hints: told, .. } = started(&golden::reply(202, &at, ""), true, &limits).unwrap() else {
             panic!()
         };
-        assert_eq!(chunk_min, 5_242_880);
+        assert_eq!(told, ChunkHints { min: 5_242_880, max: None });
         assert!(started(&golden::reply(202, &[], ""), false, &limits).is_err(), "C58");
         assert_eq!(started(&golden::reply(201, &at, ""), true, &limits).unwrap(), Started::Mounted);
         for status in [401, 403, 404, 405, 500] {
@@ -259,11 +283,27 @@ mod tests {
             assert!(started(&golden::reply(status, &[], ""), false, &limits).is_err());
         }
         for (told, expected) in [("x", 0), ("9223372036854775807", limits.chunk_max), ("-1", 0)] {
-            assert_eq!(
-                super::chunk_min(&golden::reply(202, &[("oci-chunk-min-length", told)], ""), &limits),
-                expected,
-                "C69"
-            );
+            let reply = golden::reply(202, &[("oci-chunk-min-length", told)], "");
+            assert_eq!(hints(&reply, &limits, ChunkHints::default()).min, expected, "C69");
+        }
+    }
+
+    #[test]
+    fn q71_the_largest_chunk_is_told_too_and_later_replies_may_say_otherwise() {
+        let limits = Limits::default();
+        let told = |min: &str, max: &str, before| {
+            let headers = [("oci-chunk-min-length", min), ("oci-chunk-max-length", max)];
+            let headers: Vec<_> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+            hints(&golden::reply(202, &headers, ""), &limits, before)
+        };
+        let first = told("5242880", "100000000", ChunkHints::default());
+        assert_eq!(first, ChunkHints { min: 5_242_880, max: Some(100_000_000) });
+        assert_eq!([1, 50_000_000, 200_000_000].map(|size| first.bound(size)), [5_242_880, 50_000_000, 100_000_000]);
+        assert!(first.allow(100_000_000) && !first.allow(100_000_001));
+        assert_eq!(told("", "", first), first, "what is not said again still holds");
+        assert_eq!(told("6000000", "", first), ChunkHints { min: 6_000_000, ..first });
+        for nonsense in ["x", "-1", "0", "17"] {
+            assert_eq!(told("5242880", nonsense, ChunkHints::default()).max, None, "{nonsense}");
         }
     }
 

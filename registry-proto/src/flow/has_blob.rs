@@ -48,7 +48,7 @@ impl HasBlob {
     }
 
     fn start(&self, cx: &mut Context<'_>) -> State {
-        if cx.session.learned(&self.origin).hides_blobs_from_head() {
+        if cx.session.learned(&self.origin).hides_blobs_from_head {
             return self.peek(cx);
         }
         let limits = cx.session.config().limits;
@@ -75,7 +75,7 @@ impl HasBlob {
     fn after_peeking(&self, cx: &mut Context<'_>, reply: Reply) -> Result<Held, Error> {
         let there = blob::peeked(&reply, self.size)?;
         if there {
-            cx.session.learned(&self.origin).hid_a_blob_from_head();
+            cx.session.learned(&self.origin).hides_blobs_from_head = true;
         }
         Ok(if there { Held::There } else { Held::Absent(Box::new(reply)) })
     }

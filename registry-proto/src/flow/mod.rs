@@ -33,6 +33,7 @@ mod push;
 mod put_manifest;
 mod read_archive;
 mod read_feed;
+mod recall;
 mod referrers;
 mod resolve;
 mod retag;
@@ -67,6 +68,7 @@ pub use push::{Destination, Preview, Previewed, Push, PushFeed, PushOptions, Pus
 pub use put_manifest::PutManifest;
 pub use read_archive::{ExamineArchive, ReadArchive};
 pub use read_feed::ReadFeed;
+pub use recall::Recall;
 pub use referrers::ListReferrers;
 pub use resolve::Resolve;
 pub use retag::Retag;

@@ -8,7 +8,7 @@ use crate::credentials::Credentials;
 use crate::job::Timeouts;
 use crate::limits::Limits;
 use crate::secret::Credential;
-use crate::session::{Mirrors, Proxies, Rules, TlsConfig};
+use crate::session::{Lessons, Mirrors, Proxies, Rules, TlsConfig};
 use crate::spec::Registry;
 
 /// How a client behaves. Start from the default and change what you need:
@@ -39,6 +39,8 @@ pub struct Config {
     pub token_request: TokenRequest,
     /// How blobs are uploaded.
     pub upload: UploadPolicy,
+    /// What is known about registries beforehand, for instance from [another session](crate::Session::lessons).
+    pub learned: Lessons,
     /// How many bytes of a blob are asked for at a time when it goes from registry to registry. Two such pieces of each blob
     /// under way are in memory. A registry that takes no chunks can only be given blobs of one piece.
     pub piece: NonZeroU64,
@@ -95,6 +97,7 @@ impl Default for Config {
             credentials: Credentials::default(),
             token_request: TokenRequest::default(),
             upload: UploadPolicy::default(),
+            learned: Lessons::default(),
             piece: NonZeroU64::new(2 << 20).expect("2 MiB is not 0"),
             transfers: NonZeroUsize::new(4).expect("4 is not 0"),
             requests_per_registry: NonZeroUsize::new(30).expect("30 is not 0"),

@@ -15,7 +15,7 @@ mod warned;
 pub use crate::limits::Limits;
 pub use config::{Config, Scheme, TokenRequest, UploadPolicy};
 pub use context::Context;
-pub(crate) use learned::Learned;
+pub use learned::{Counting, Learned, Lessons};
 pub use mirrors::{Mirror, Mirrors};
 pub(crate) use pace::{Load, NotYet, Rules, Strain};
 pub use proxy::{Proxies, Proxy, ProxyError, Tunnel};
@@ -50,7 +50,7 @@ pub struct Session {
     pub(crate) referrers: referrers::Referrers,
     pub(crate) warned: warned::Warned,
     pub(crate) resting: mirrors::Resting,
-    learned: learned::Lessons,
+    learned: Lessons,
     last_id: u64,
     rng: Rng,
     generation: u64,
@@ -60,17 +60,17 @@ impl Session {
     /// A session that knows nothing yet. The seed is for jitter: same seed, same completions, same steps.
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
-            config,
             tokens: tokens::Tokens::default(),
             known: known::Known::default(),
             pace: pace::Pace::default(),
             referrers: referrers::Referrers::default(),
             warned: warned::Warned::default(),
             resting: mirrors::Resting::default(),
-            learned: learned::Lessons::default(),
+            learned: config.learned.clone(),
             last_id: 0,
             rng: Rng::new(seed),
             generation: 0,
+            config,
         }
     }
 
@@ -82,6 +82,11 @@ impl Session {
     /// The configuration.
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What the registries' answers have taught so far, and what the configuration began with.
+    pub const fn lessons(&self) -> &Lessons {
+        &self.learned
     }
 
     /// Moves whenever something has changed that another flow may be waiting for. The driver then wakes the others.

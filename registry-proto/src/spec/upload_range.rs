@@ -53,6 +53,10 @@ fn last_byte(header: &str) -> Option<Option<u64>> {
 pub fn acknowledged(start: u64, length: u64, header: Option<&str>) -> AckedOffset {
     let end = start.saturating_add(length);
     let Some(Some(last)) = header.and_then(last_byte) else { return AckedOffset::Unknown };
+    // The last chunk's own bytes (zot), which look like a part of it where it is larger than all before.
+    if start > 0 && last.checked_add(1) == Some(length) {
+        return AckedOffset::Unknown;
+    }
     // `0-0` means one byte or none, so it means nothing.
     if last == 0 && end > 1 {
         return AckedOffset::Unknown;
@@ -106,6 +110,8 @@ mod tests {
             (0, 4, Some("0-99"), Forward(100)),
             (0, 4, Some("0-1"), At(2)),
             (4, 4, Some("0-5"), At(6)),
+            (52, 104, Some("0-103"), Unknown),
+            (52, 104, Some("0-104"), At(105)),
             (0, 4, Some("nonsense"), Unknown),
             (0, 4, Some("0-18446744073709551615"), Unknown),
             (0, 4, Some("2-3"), Unknown),

@@ -38,8 +38,11 @@ impl Registries {
         self.asked(request).cut(request, got);
     }
 
-    pub(super) fn lose_uploads(&mut self) {
+    /// How many there were.
+    pub(super) fn lose_uploads(&mut self) -> usize {
+        let open = self.all().map(|registry| registry.open_uploads()).sum();
         self.all().for_each(Registry::lose_uploads);
+        open
     }
 
     pub(super) fn revoke_tokens(&mut self) {

@@ -20,6 +20,7 @@ mod mirror;
 mod route;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, USER_AGENT, WARNING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -41,6 +42,9 @@ use crate::time::Time;
 
 /// How often one request sets out again because the place that a redirect led to refused it.
 const DETOURS: u32 = 2;
+
+/// Who looks at the clock by this much too late was stopped himself: the machine slept, or the program did.
+const OVERSLEPT: Duration = Duration::from_secs(30);
 
 /// How many bytes of warnings a reply may have, by the specification.
 const WARNING_BYTES: usize = 4096;
@@ -423,10 +427,15 @@ impl Exchange {
         self.authorisation.restart();
     }
 
-    /// A small request is still under way that should be over by now. A reply that drips in has no other end (A31).
-    fn give_up(&mut self, cx: &mut Context<'_>, job: JobId) -> Step<Answer> {
+    /// A small request is still under way that should be over by now. A reply that drips in has no other end (A31). If it was us who
+    /// were away, nothing is known about the reply, and it is asked for again.
+    fn give_up(&mut self, cx: &mut Context<'_>, job: JobId, due: Time) -> Step<Answer> {
         let limit = timeouts(cx).whole;
-        let why = Failure::new(FailureKind::Timeout(Phase::Whole), format_args!("it was not there after {limit:?}"));
+        let why = if cx.now.since(due) < OVERSLEPT {
+            Failure::new(FailureKind::Timeout(Phase::Whole), format_args!("it was not there after {limit:?}"))
+        } else {
+            Failure::new(FailureKind::Timeout(Phase::Head), "this program was stopped in the meantime")
+        };
         // As if a driver had said so; what the real one may still say comes too late.
         let _ = self.handle(cx, Completion { id: job, outcome: Outcome::Failed { why, moved: None } });
         Step::Abort(job)
@@ -476,11 +485,11 @@ impl Flow for Exchange {
             State::Over => panic!("polled after it was done"),
             State::Sent { job, with, until: Some(until) } if until <= cx.now => {
                 self.state = State::Sent { job, with, until: None };
-                self.give_up(cx, job)
+                self.give_up(cx, job, until)
             }
             State::Fetching { job, fetch, until } if until <= cx.now => {
                 self.state = State::Fetching { job, fetch, until };
-                self.give_up(cx, job)
+                self.give_up(cx, job, until)
             }
             waiting => {
                 let until = match &waiting {

@@ -29,10 +29,11 @@
 //! Whatever happens to a `PATCH` or `PUT`, the registry is asked how far it came ([Probing](State::Probing)) or whether the
 //! blob is there after all ([Confirming](State::Confirming)) before another byte is sent.
 //!
-//! The arrows are in [`transitions`]; [`part`] is about the bytes of a request, [`hash`] about the digest that runs along, and
-//! [`drive`] about being a flow.
+//! The arrows are in [`transitions`]; [`count`] is about what a registry means by how far it came, [`part`] about the bytes of a request,
+//! [`hash`] about the digest that runs along, and [`drive`] about being a flow.
 
 mod content;
+mod count;
 mod drive;
 mod hash;
 mod part;
@@ -46,18 +47,19 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use http::{Method, Uri};
 
+use count::Doubt;
 use hash::running;
 use part::Part;
 use source::Source;
 
 use crate::archive::ArchiveBlob;
 use crate::digester::Digester;
-use crate::endpoint::upload;
+use crate::endpoint::upload::{self, ChunkHints};
 use crate::error::{Asked, Error};
 use crate::event::{BlobId, Event};
 use crate::flow::{Context, Exchange, HasBlob};
 use crate::job::{JobId, Meter};
-use crate::session::Learned;
+use crate::session::{Counting, Learned};
 use crate::spec::{Algorithm, Digest, Origin, Repository, RepositoryName};
 use crate::time::Time;
 
@@ -84,11 +86,15 @@ pub struct Upload {
     meter: Meter,
     /// Where the session's next request goes: always the newest `Location`.
     session: Option<Uri>,
-    chunk_min: u64,
+    hints: ChunkHints,
     /// How many bytes the registry holds, by its word.
     acked: u64,
-    /// Whether this session was sent anything: a registry that then says `0-0` may hold a byte or none.
-    handed: bool,
+    /// Up to where this session was sent anything, if it was: a registry that then says `0-0` may hold a byte or none.
+    handed: u64,
+    /// How the registry counts what it holds when it is asked, as far as this upload can tell.
+    counting: Counting,
+    /// Whether that is proven, where what is sent next depends on it.
+    doubt: Doubt,
     /// The most it ever held: only beyond it is there progress.
     best: u64,
     /// What that was when troubles last counted as made up for.
@@ -219,9 +225,11 @@ impl Upload {
             digester,
             meter: Meter::default(),
             session: None,
-            chunk_min: 0,
+            hints: ChunkHints::default(),
             acked: 0,
-            handed: false,
+            handed: 0,
+            counting: Counting::LastByte,
+            doubt: Doubt::None,
             best: 0,
             mark: 0,
             troubles: 0,

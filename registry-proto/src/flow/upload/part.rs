@@ -36,10 +36,10 @@ impl Upload {
         // The registry's least chunk may be larger than our pieces, but not without end: they are in memory.
         let policy = cx.session.config().upload;
         let piece = cx.session.config().piece.get();
-        let least = self.chunk_min.min(piece.saturating_mul(MOST_PIECES));
+        let least = self.hints.min.min(piece.saturating_mul(MOST_PIECES));
         let piece = piece.max(least);
         let too_large = part.closes && part.length > piece;
-        if too_large && (policy == UploadPolicy::Monolithic || self.learned(cx).refuses_chunks()) {
+        if too_large && (policy == UploadPolicy::Monolithic || self.learned(cx).refuses_chunks) {
             let (size, asked) = (self.size, self.asked(&Method::PUT));
             let open = self.source.as_ref().is_some_and(Source::is_open);
             let size = if open { "a size that nobody knows yet".to_owned() } else { format!("{size} bytes") };
@@ -69,17 +69,21 @@ impl Upload {
     /// How large the next chunk is; `None` to send all that is left in the closing request.
     pub(super) fn chunk_size(&self, cx: &mut Context<'_>, policy: UploadPolicy, left: u64) -> Option<u64> {
         let limits = cx.session.config().limits;
-        let (acked, size, min) = (self.acked, self.size, self.chunk_min);
+        let (acked, size, hints) = (self.acked, self.size, self.hints);
         let learned = self.learned(cx);
-        if learned.refuses_chunks() {
+        if learned.refuses_chunks {
             return None;
         }
         match policy {
             UploadPolicy::Monolithic => None,
-            UploadPolicy::Chunked(chunk) if acked == 0 && size <= chunk.get() && learned.takes_whole(size) => None,
-            UploadPolicy::Chunked(chunk) if learned.takes_whole(chunk.get()) => Some(chunk.get().max(min)),
-            UploadPolicy::Auto if acked == 0 && learned.takes_whole(left) => None,
-            UploadPolicy::Chunked(_) | UploadPolicy::Auto => Some(learned.chunk(&limits, min)),
+            UploadPolicy::Chunked(chunk)
+                if acked == 0 && size <= chunk.get() && learned.takes_whole(size) && hints.allow(size) =>
+            {
+                None
+            }
+            UploadPolicy::Chunked(chunk) if learned.takes_whole(chunk.get()) => Some(hints.bound(chunk.get())),
+            UploadPolicy::Auto if acked == 0 && learned.takes_whole(left) && hints.allow(left) => None,
+            UploadPolicy::Chunked(_) | UploadPolicy::Auto => Some(hints.bound(learned.chunk(&limits))),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 
+use super::count::Doubt;
 use super::hash::running;
 use super::part::Part;
 use super::{Brought, Pause, State, Then, Upload, Uploaded};
@@ -69,11 +70,12 @@ impl Upload {
                 self.from = None;
                 State::Checking(self.look())
             }
-            Ok(Started::Session { url, chunk_min }) => {
+            Ok(Started::Session { url, hints }) => {
                 self.session = Some(url);
-                self.chunk_min = chunk_min;
+                self.hints = hints;
                 self.acked = 0;
-                self.handed = false;
+                self.handed = 0;
+                self.doubt = Doubt::None;
                 // Instead of mounting it, the registry has opened a session.
                 if self.outside { State::Outside } else { self.begin(cx) }
             }
@@ -116,7 +118,7 @@ impl Upload {
             let mut part = match self.chunk_size(cx, policy, left) {
                 None => Part { at: self.acked, length: left, closes: true, began: cx.now },
                 Some(chunk) => {
-                    let closes = chunk >= left && self.learned(cx).wants_bytes_at_end();
+                    let closes = chunk >= left && self.learned(cx).wants_bytes_at_end;
                     Part { at: self.acked, length: chunk.min(left), closes, began: cx.now }
                 }
             };
@@ -126,7 +128,7 @@ impl Upload {
                     Err(state) => return *state,
                 };
             }
-            self.handed = true;
+            self.handed = self.handed.max(part.at + part.length);
             let payload = self.payload(part);
             if self.source.is_some()
                 && self.digester.at() == self.size
@@ -180,11 +182,15 @@ impl Upload {
             // After a lost reply the blob may have been committed all the same (GHCR).
             404 if part.closes => State::Confirming(self.look(), Then::Restart),
             404 => self.restart(cx, &reply),
-            400 if self.restarts < RESTARTS_OF_BLAME && blames_content(&reply) => self.restart(cx, &reply),
+            400 if self.restarts < RESTARTS_OF_BLAME && blames_content(&reply) => {
+                // Our bytes are right, so they went to the wrong place.
+                self.misled(cx);
+                self.restart(cx, &reply)
+            }
             405 | 501 if !part.closes && part.length > 0 => {
                 let learned = self.learned(cx);
                 if learned.takes_whole(self.size) {
-                    learned.refused_chunks();
+                    learned.refuses_chunks = true;
                     self.begin_again(cx, &reply)
                 } else {
                     self.fail(cx, reply.refusal(Some("this registry takes neither bodies of this size nor chunks")))
@@ -199,6 +205,9 @@ impl Upload {
                 } else {
                     self.fail(cx, reply.refusal(Some("even the smallest chunk is too large for it")))
                 }
+            }
+            416 if self.reads_otherwise() => {
+                self.trouble(cx, &reply.asked, "it counts what it has in another way", Then::Probe, Pause::None)
             }
             // Out of order, or (GHCR) too large: the session's state tells which.
             416 => {
@@ -225,7 +234,7 @@ impl Upload {
                 && self.size > 0
                 && self.restarts < RESTARTS =>
             {
-                self.learned(cx).failed_at_an_empty_end();
+                self.learned(cx).wants_bytes_at_end = true;
                 self.begin_again(cx, &reply)
             }
             _ if is_transient(reply.status) => {
@@ -280,7 +289,10 @@ impl Upload {
             }
         };
         self.session = Some(url);
-        self.chunk_min = self.chunk_min.max(upload::chunk_min(reply, &limits));
+        self.hints = upload::hints(reply, &limits, self.hints);
+        if acked == AckedOffset::At(part.at + part.length) {
+            self.proven(cx);
+        }
         let mark = self.mark;
         self.progress(cx, at);
         if at == part.at + part.length {
@@ -301,6 +313,7 @@ impl Upload {
 
     pub(super) fn after_commit(&mut self, cx: &mut Context<'_>, reply: &Reply) -> State {
         self.learned(cx).went_through();
+        self.proven(cx);
         // 202 is no commit yet; whether it will be one is seen by asking.
         if reply.status == StatusCode::ACCEPTED {
             return State::Confirming(self.look(), Then::Restart);
@@ -310,23 +323,25 @@ impl Upload {
 
     pub(super) fn after_probe(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>) -> State {
         let Some(session) = self.session.clone() else { return self.open(cx, false) };
-        let known = (!self.handed || self.acked > 0).then_some(self.acked);
+        let known = self.known(cx);
         let state = reply_of(answer).and_then(|reply| {
             let state = upload::state(&reply, &session, known)?;
-            match state {
-                SessionState::At { at, .. } if at > self.size => {
+            let SessionState::At { at, url } = state else { return Ok(None) };
+            match self.count(cx, at) {
+                Some(at) if at > self.size => {
                     Err(reply.broken(format!("it claims to hold {at} bytes of a blob of {}", self.size)))
                 }
-                state => Ok(state),
+                at => Ok(Some((at, url))),
             }
         });
         match state {
-            Ok(SessionState::At { at, url }) => {
+            Ok(Some((Some(at), url))) => {
                 self.session = Some(url);
                 self.progress(cx, at);
                 self.next(cx)
             }
-            Ok(SessionState::Gone) => {
+            Ok(Some((None, _))) => self.start_over(cx),
+            Ok(None) => {
                 self.session = None;
                 self.open(cx, false)
             }
@@ -364,17 +379,15 @@ impl Upload {
         }
     }
 
-    /// The registry has gone back in this session to where we can't follow: the same, without a reply that says "no".
+    /// The registry has gone back in this session to where we can't follow, or nobody knows to where. (Not for ever: that comes to
+    /// light when it is asked after a trouble, and these are counted.)
     pub(super) fn start_over(&mut self, cx: &Context<'_>) -> State {
-        if self.restarts >= RESTARTS {
-            let asked = self.asked(&Method::GET);
-            let what =
-                format!("it holds only {} bytes of an upload again and again, after it had confirmed more", self.acked);
-            return self.fail(cx, Error::Protocol { asked, what });
+        match self.session.take() {
+            Some(session) => {
+                State::Discarding(self.ask(upload::cancel(&session, self.name(), &cx.session.config().limits)))
+            }
+            None => self.open(cx, false),
         }
-        self.restarts += 1;
-        self.session = None;
-        self.open(cx, false)
     }
 
     pub(super) fn trouble(

@@ -165,12 +165,12 @@ pub(super) fn token(auth: &Auth, tokens: &mut Tokens, now: Duration, call: &Call
     } else {
         ScopeSet::parse(&only_pull(&asked))
     };
-    let token = tokens.name("access");
+    let token = tokens.name(&format!("access to {service}"));
     let mut reply =
         json!({ "token": token, "access_token": token, "expires_in": lifetime.as_secs(), "scope": scopes.to_string() });
     tokens.access.insert(token, Grant { scopes, until: now + *lifetime });
     if known && (form.get("offline_token") == Some("true") || form.get("access_type") == Some("offline")) {
-        let token = tokens.name("refresh");
+        let token = tokens.name(&format!("refresh for {service}"));
         reply["refresh_token"] = token.as_str().into();
         tokens.refresh.insert(token);
     }

@@ -283,6 +283,14 @@ impl Registry {
         self.repositories.get_mut(repository).is_some_and(|repository| repository.tags.remove(tag).is_some())
     }
 
+    /// Loses all manifests of a repository, and its tags with them; the blobs stay.
+    pub fn forget_manifests(&mut self, repository: &str) {
+        if let Some(repository) = self.repositories.get_mut(repository) {
+            repository.manifests.clear();
+            repository.tags.clear();
+        }
+    }
+
     /// Loses a blob; whether there was one.
     pub fn remove_blob(&mut self, repository: &str, digest: &str) -> bool {
         let (Some(repository), Ok(digest)) = (self.repositories.get_mut(repository), digest.parse::<Digest>()) else {

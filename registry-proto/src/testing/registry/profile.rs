@@ -63,7 +63,7 @@ pub enum RangeDialect {
     MinusOne,
     /// `bytes=0-<n-1>` (Docker's documentation).
     Bytes,
-    /// `0-<n>` (Quay's status).
+    /// `bytes=0-<n>` when it is asked and with 416, `0-<n-1>` after a chunk, `bytes=0--1` at the beginning (Quay).
     Exclusive,
     /// `0-<length of the last chunk - 1>` (zot).
     ChunkLocal,

@@ -63,8 +63,8 @@ impl Session {
         self.content
     }
 
-    /// `Range`, in the profile's dialect.
-    pub(super) fn range(&self, dialect: RangeDialect) -> Option<String> {
+    /// `Range`, in the profile's dialect. `asked`: in answer to the question for it.
+    pub(super) fn range(&self, dialect: RangeDialect, asked: bool) -> Option<String> {
         let size = self.size();
         let last = size.saturating_sub(1);
         Some(match dialect {
@@ -72,7 +72,9 @@ impl Session {
             RangeDialect::MinusOne if size == 0 => "0--1".to_owned(),
             RangeDialect::MinusOne => format!("0-{last}"),
             RangeDialect::Bytes => format!("bytes=0-{last}"),
-            RangeDialect::Exclusive => format!("0-{size}"),
+            RangeDialect::Exclusive if asked => format!("bytes=0-{size}"),
+            RangeDialect::Exclusive if size == 0 => "bytes=0--1".to_owned(),
+            RangeDialect::Exclusive => format!("0-{last}"),
             RangeDialect::ChunkLocal => format!("0-{}", self.last_chunk.saturating_sub(1)),
             RangeDialect::Frozen => "0-0".to_owned(),
             RangeDialect::Absent => return None,
@@ -153,13 +155,14 @@ mod tests {
         let mut session = Session::new("a".parse().unwrap());
         let read = |session: &Session| {
             use RangeDialect as R;
+            assert_eq!(session.range(R::Exclusive, true), Some(format!("bytes=0-{}", session.size())));
             [R::Inclusive, R::MinusOne, R::Bytes, R::Exclusive, R::ChunkLocal, R::Frozen, R::Absent]
-                .map(|dialect| session.range(dialect).unwrap_or_default())
+                .map(|dialect| session.range(dialect, false).unwrap_or_default())
         };
-        assert_eq!(read(&session), ["0-0", "0--1", "bytes=0-0", "0-0", "0-0", "0-0", ""]);
+        assert_eq!(read(&session), ["0-0", "0--1", "bytes=0-0", "bytes=0--1", "0-0", "0-0", ""]);
         session.push(Bytes::from_static(b"abcd"));
         session.push(Bytes::from_static(b"ef"));
-        assert_eq!(read(&session), ["0-5", "0-5", "bytes=0-5", "0-6", "0-1", "0-0", ""]);
+        assert_eq!(read(&session), ["0-5", "0-5", "bytes=0-5", "0-5", "0-1", "0-0", ""]);
         assert_eq!(session.digest(Algorithm::Sha256), Digest::of(b"abcdef"));
         assert_eq!(session.digest(Algorithm::Sha512), Digest::compute(Algorithm::Sha512, b"abcdef"));
     }

@@ -219,7 +219,7 @@ impl Registry {
         match self.uploads.get(id).filter(|_| self.profile.range_on_416) {
             Some(session) => {
                 let refusal = refusal.header(LOCATION, &session.location(id, &self.profile, &call.base()));
-                match session.range(self.profile.range) {
+                match session.range(self.profile.range, true) {
                     Some(range) => refusal.header(RANGE, &range),
                     None => refusal,
                 }
@@ -323,7 +323,8 @@ impl Registry {
         let reply = empty(status).with(LOCATION, &session.location(id, &self.profile, &call.base())).with(UUID, id);
         let limits = [(CHUNK_MIN, self.profile.chunk_min), (CHUNK_MAX, self.profile.chunk_max)];
         let more = limits.into_iter().filter_map(|(name, limit)| Some((name, limit?.to_string())));
-        let range = session.range(self.profile.range).map(|range| (RANGE, range));
+        let asked = matches!(*call.method, Method::GET | Method::HEAD);
+        let range = session.range(self.profile.range, asked).map(|range| (RANGE, range));
         more.chain(range).fold(reply, |reply, (name, text)| reply.with(name, &text))
     }
 }
