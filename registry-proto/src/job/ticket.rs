@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::archive::Examined;
 use crate::digester::Digester;
+use crate::event::Piece;
 use crate::job::local::Laid;
 use crate::job::{Failure, Received};
 
@@ -46,6 +47,9 @@ pub mod kind {
     /// Giving a file its final name.
     #[derive(Debug)]
     pub(crate) enum Publish {}
+    /// Removing a file.
+    #[derive(Debug)]
+    pub(crate) enum Remove {}
 }
 
 /// The right to complete one job, held once.
@@ -137,7 +141,7 @@ impl Ticket<kind::Lay> {
 impl Ticket<kind::Read> {
     /// The file's content, if there is a file.
     pub(crate) fn content(self, content: Option<Bytes>) -> Completion {
-        Completion { id: self.id, outcome: Outcome::Content(content) }
+        Completion { id: self.id, outcome: Outcome::Content(content.map(Piece)) }
     }
 
     /// The file could not be read.
@@ -153,6 +157,18 @@ impl Ticket<kind::Publish> {
     }
 
     /// It has not.
+    pub(crate) fn failed(self, why: Failure) -> Completion {
+        failed(self.id, why)
+    }
+}
+
+impl Ticket<kind::Remove> {
+    /// There is no such file any more.
+    pub(crate) fn removed(self) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Removed }
+    }
+
+    /// It is still there.
     pub(crate) fn failed(self, why: Failure) -> Completion {
         failed(self.id, why)
     }
@@ -183,7 +199,8 @@ pub(crate) enum Outcome {
     Indexed(Box<Examined>),
     Hashed(Digester),
     Laid(Laid),
-    Content(Option<Bytes>),
+    Content(Option<Piece>),
     Published,
+    Removed,
     Failed { why: Failure, moved: Option<Digester> },
 }

@@ -15,6 +15,8 @@ mod proxy;
 mod pull;
 mod push;
 mod referrers;
+#[cfg(unix)]
+mod resume;
 mod run;
 #[cfg(unix)]
 mod tls;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 
 use super::hash::running;
 use super::part::Part;
+use super::session::may_pass;
 use super::{Brought, Pause, State, Then, Upload, Uploaded};
 use crate::endpoint::Reply;
 use crate::endpoint::upload::{self, SessionState, Started};
@@ -14,6 +15,7 @@ use crate::event::Event;
 use crate::flow::{Answer, Context, Held, Lost, unreachable_loss};
 use crate::job::{Failure, FailureKind, Outcome, Payload};
 use crate::session::UploadPolicy;
+use crate::snapshot::UploadSession;
 use crate::spec::{AckedOffset, ErrorCode, is_transient};
 
 /// How often an upload starts over because of what the registry says (as opposed to a bad network).
@@ -48,8 +50,19 @@ impl Upload {
         if self.session.is_some() {
             return self.begin(cx);
         }
+        if let Some((url, session)) = self.before.take() {
+            return self.take_up(cx, url, &session);
+        }
         self.look_ahead(cx);
         self.open(cx, false)
+    }
+
+    /// There is a session that an earlier process has sent who knows how much in.
+    fn take_up(&mut self, cx: &Context<'_>, url: Uri, session: &UploadSession) -> State {
+        self.chunk_min = session.chunk_min().min(cx.session.config().limits.chunk_max);
+        (self.session, self.handed, self.takes_up) = (Some(url), true, true);
+        self.tell_sending();
+        self.probe(cx)
     }
 
     pub(super) fn after_open(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>, mounting: bool) -> State {
@@ -66,9 +79,10 @@ impl Upload {
                 State::Checking(self.look())
             }
             Ok(Started::Session { url, chunk_min }) => {
-                self.session = Some(url);
                 self.chunk_min = chunk_min;
+                self.session_is(Some(url));
                 self.acked = 0;
+                (self.resumed, self.takes_up) = (0, false);
                 self.handed = false;
                 // Instead of mounting it, the registry has opened a session.
                 if self.outside { State::Outside } else { self.begin(cx) }
@@ -85,12 +99,13 @@ impl Upload {
         {
             self.digester = fresh;
         }
-        self.notes.push_back(Event::Sending {
-            repository: self.repository.clone(),
-            blob: self.id(),
-            meter: self.meter.clone(),
-        });
+        self.tell_sending();
         self.next(cx)
+    }
+
+    fn tell_sending(&mut self) {
+        let (repository, meter) = (self.repository.clone(), self.meter.clone());
+        self.notes.push_back(Event::Sending { repository, blob: self.id(), meter });
     }
 
     /// The one place that decides what is sent next: catch up, everything at once, another chunk, or the commit.
@@ -198,7 +213,7 @@ impl Upload {
             416 => {
                 let Some(session) = self.session.clone() else { return self.restart(cx, &reply) };
                 let (told, url) = upload::refused_at(&reply, &session);
-                self.session = Some(url);
+                self.session_is(Some(url));
                 let told = told.filter(|at| *at <= self.size);
                 if told.is_none_or(|at| at == part.at) {
                     self.learned(cx).refused_size(&limits, part.length);
@@ -273,8 +288,8 @@ impl Upload {
                     .fail(cx, reply.broken(format!("it claims to hold {at} bytes, of which it was sent fewer")));
             }
         };
-        self.session = Some(url);
         self.chunk_min = self.chunk_min.max(upload::chunk_min(reply, &limits));
+        self.session_is(Some(url));
         let mark = self.mark;
         self.progress(cx, at);
         if at == part.at + part.length {
@@ -316,12 +331,15 @@ impl Upload {
         });
         match state {
             Ok(SessionState::At { at, url }) => {
-                self.session = Some(url);
+                self.session_is(Some(url));
+                if std::mem::take(&mut self.takes_up) {
+                    self.resumed = at;
+                }
                 self.progress(cx, at);
                 self.next(cx)
             }
             Ok(SessionState::Gone) => {
-                self.session = None;
+                self.session_is(None);
                 self.open(cx, false)
             }
             Err(why) => self.fail(cx, why),
@@ -343,7 +361,7 @@ impl Upload {
             return self.fail(cx, reply.refusal(Some("starting over did not help")));
         }
         self.restarts += 1;
-        self.session = None;
+        self.session_is(None);
         self.open(cx, false)
     }
 
@@ -367,7 +385,7 @@ impl Upload {
             return self.fail(cx, Error::Protocol { asked, what });
         }
         self.restarts += 1;
-        self.session = None;
+        self.session_is(None);
         self.open(cx, false)
     }
 
@@ -404,21 +422,29 @@ impl Upload {
     pub(super) fn settle(&mut self, brought: Brought) -> State {
         let (repository, blob) = (self.repository.clone(), self.id());
         self.stop_source();
-        self.session = None;
+        self.session_is(None);
         self.meter.raise(self.size);
         self.notes.push_back(match brought {
             Brought::Known | Brought::Existed => Event::Exists { repository, blob },
             Brought::Mounted => Event::Mounted { repository, blob },
             Brought::Sent => Event::Sent { repository, blob, sent: self.size },
         });
-        State::Settled(Box::new(Ok(Uploaded { digest: self.digest.clone(), size: self.size, brought })))
+        State::Settled(Box::new(Ok(Uploaded {
+            digest: self.digest.clone(),
+            size: self.size,
+            resumed: self.resumed,
+            brought,
+        })))
     }
 
     pub(super) fn fail(&mut self, cx: &Context<'_>, why: Error) -> State {
         self.stop_source();
-        match self.session.take() {
+        match self.session.clone() {
+            // What it was told last still holds.
+            Some(_) if self.resumable && may_pass(&why) => State::Settled(Box::new(Err(why))),
             None => State::Settled(Box::new(Err(why))),
             Some(session) => {
+                self.session_is(None);
                 let ask = upload::cancel(&session, self.name(), &cx.session.config().limits);
                 State::GivingUp(self.ask(ask), Box::new(why))
             }

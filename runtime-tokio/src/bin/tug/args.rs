@@ -24,6 +24,8 @@ Examples:
   tug demo
   # A `docker save` tar, an OCI archive or an OCI layout folder
   tug push app.tar localhost:5000/app:v1
+  # The same over a bad line: stopped or killed, the same command goes on where it was
+  tug push app.tar localhost:5000/app:v1 --resume app.state
   # Every image of an archive under its own tags, below a prefix
   tug push images.tar --prefix registry.example.org/mirror
   # An image for this machine, as a tar for `docker load`, podman, skopeo …
@@ -79,6 +81,14 @@ JSON (--format json):
   leftOut               [{reference, why}]: what could not be copied
   sent, sentBytes       blobs that were sent, and their bytes
   existed, mounted      blobs that were there already, or were mounted";
+
+const PUSH_JSON: &str = "\
+JSON (--format json):
+  references            [{reference, digest}]: what leads to the images now
+  sent, sentBytes       blobs that were sent, and their bytes
+  resumedBytes          how many of those an interrupted run with --resume had sent
+  existed, mounted      blobs that were there already, or were mounted
+  With --dry-run: references, bytes and missing [{repository, digest, size}] (what would be sent), present, mounts.";
 
 const PULL_JSON: &str = "\
 JSON (--format json):
@@ -165,6 +175,7 @@ pub(crate) enum Verb {
 ///
 /// Prints the digest of what was pushed; of several references, a line `DIGEST REF` each.
 #[derive(Args, Debug)]
+#[command(after_long_help = PUSH_JSON)]
 pub(crate) struct Push {
     /// A tar file or an OCI layout folder
     #[arg(value_name = "ARCHIVE")]
@@ -182,6 +193,11 @@ pub(crate) struct Push {
     /// Find out what would be sent, and send nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Keep the state of this push in the file STATE while it runs, and go on from there if there is such a file: also in the
+    /// middle of a blob. It is removed when the push is done. Until then uploads stay open at the registry, as long as that keeps
+    /// them; the file has their URLs, and only its owner can read it
+    #[arg(long, value_name = "STATE", conflicts_with = "dry_run")]
+    pub(crate) resume: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) format: FormatArg,
     #[command(flatten)]
@@ -231,6 +247,10 @@ pub(crate) struct Pull {
     /// Of an image for several platforms, all of them
     #[arg(long, conflicts_with = "platform")]
     pub(crate) all_platforms: bool,
+    /// Keep in the file STATE what REF leads to while this pull runs, and go on with that if there is such a file, even if its tag
+    /// was moved meanwhile. It is removed when the pull is done. (What has come goes to OUT.partial in any case)
+    #[arg(long, value_name = "STATE")]
+    pub(crate) resume: Option<PathBuf>,
     /// How many blobs are transferred at a time
     #[arg(short, long, value_name = "N", default_value = "4")]
     pub(crate) jobs: NonZeroUsize,

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::args::{Push, Voice};
 use crate::output::{Trouble, bytes, print};
 use crate::progress::Progress;
-use crate::setup;
 use crate::stored::Party;
+use crate::{resume, setup};
 
 pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
     let progress = Progress::new(voice);
@@ -33,7 +33,10 @@ pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
         let previewed = progress.run(&client, Preview::new(what.archive, to, options)).await?;
         return print(what.format.format, preview_text(&previewed), || preview_json(&previewed));
     }
-    let pushed = progress.run(&client, Pushing::new(what.archive, to, options)).await?;
+    let otherwise =
+        "the same command sends only what is missing; with --resume FILE, it also goes on in the middle of a blob";
+    let flow = Pushing::new(what.archive, to, options);
+    let pushed = resume::run(&progress, &client, flow, what.resume.as_deref(), otherwise).await?;
     progress.say(summary(&pushed.totals));
     print(what.format.format, references_text(&pushed.references), || pushed_json(&pushed))
 }
@@ -83,6 +86,7 @@ fn pushed_json(pushed: &Pushed) -> Value {
         "references": references_json(&pushed.references),
         "sent": pushed.totals.sent,
         "sentBytes": pushed.totals.sent_bytes,
+        "resumedBytes": pushed.totals.resumed_bytes,
         "existed": pushed.totals.existed,
         "mounted": pushed.totals.mounted,
     })
@@ -92,8 +96,12 @@ pub(crate) fn summary(totals: &Totals) -> String {
     if totals.sent + totals.existed + totals.mounted == 0 {
         return "everything was there already".to_owned();
     }
+    let before = match totals.resumed_bytes {
+        0 => String::new(),
+        resumed => format!(", of which {} had been sent before", bytes(resumed)),
+    };
     format!(
-        "{} of {} blobs sent ({}), {} there already, {} mounted",
+        "{} of {} blobs sent ({}{before}), {} there already, {} mounted",
         totals.sent,
         totals.sent + totals.existed + totals.mounted,
         bytes(totals.sent_bytes),
