@@ -425,6 +425,22 @@ impl Storage for LocalDisk {
         File::open(from)?.sync_all()?;
         fs::rename(from, to)
     }
+
+    fn open_private(&self, path: &Path) -> io::Result<File> {
+        match fs::remove_file(path) {
+            Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
 }
 
 // ── the program ──────────────────────────────────────────────────────────────────────────────────────────────────────

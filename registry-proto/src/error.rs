@@ -6,6 +6,7 @@ use http::{Method, StatusCode, Uri};
 
 use crate::archive::ArchiveError;
 use crate::job::{Failure, FailureKind, ProxyFault};
+use crate::snapshot::SnapshotError;
 use crate::spec::{ApiError, Challenge, Digest, ScopeSet, is_transient, redacted};
 
 /// Why an operation did not succeed. The variant says whose fault it is; the text says what was asked of whom, what came
@@ -54,6 +55,9 @@ pub enum Error {
     /// The archive is not what it should be. Nothing was sent.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// There is a snapshot to go on from, but not of this operation, or not a whole one. Nothing was transferred.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// Content has another digest than was asked for.
     #[error("{asked}: content should have digest {expected}, but has {found}; do not use it")]
     Integrity {

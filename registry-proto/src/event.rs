@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use crate::error::Asked;
 use crate::job::{Failure, Meter};
+use crate::snapshot::{Snapshot, UploadSession};
 use crate::spec::{Descriptor, Digest, MediaType, Repository, TagOrDigest};
 
 /// Something worth telling, in the order in which it happened.
@@ -150,6 +151,19 @@ pub enum Event {
         /// For how long from now.
         after: Duration,
     },
+    /// An upload session was opened, has moved, or is over (`None`). Only uploads tell it that are to be gone on with later, and
+    /// a push tells it by its next snapshot.
+    Session {
+        /// Where to.
+        repository: Repository,
+        /// Which blob.
+        blob: BlobId,
+        /// Where the upload goes on.
+        session: Option<UploadSession>,
+    },
+    /// What another process needs to go on with this operation has changed: this is all of it. Only operations that are to be
+    /// [gone on with](crate::flow::Resume) tell it.
+    Snapshot(Box<Snapshot>),
     /// Something that the user should know but that stops nothing: an index reduced to the platforms at hand, a tag
     /// skipped, a registry's `Warning`.
     Notice(String),

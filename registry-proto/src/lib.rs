@@ -30,6 +30,7 @@ mod limits;
 mod rng;
 mod secret;
 pub mod session;
+mod snapshot;
 pub mod spec;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -47,6 +48,7 @@ pub use session::{
     ClientIdentity, Config, Learned, Mirror, Mirrors, Proxies, Proxy, ProxyError, Scheme, Session, TlsConfig,
     TokenRequest, UploadPolicy,
 };
+pub use snapshot::{Snapshot, SnapshotError, SnapshotFault, UploadSession};
 pub use time::Time;
 #[cfg(feature = "tracing")]
 pub use trace::{operation, trace};

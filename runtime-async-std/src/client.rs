@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use registry_proto::archive::Archive;
 use registry_proto::flow::{
     Authenticate, Authenticated, Copied, Copy, CopyOptions, DeleteManifest, DeleteRepository, Deleted, Destination,
     FetchConfig, FetchManifest, Flow, Inspect, InspectMany, Inspected, ListCatalog, ListReferrers, ListTags, Pinging,
-    Preview, Previewed, Pull, PullOptions, Pulled, Push, PushOptions, Pushed, PutManifest, ReadArchive, Resolve, Retag,
-    SaveBlob, Untag, Verified, VerifyArchive,
+    Preview, Previewed, Pull, PullOptions, Pulled, Push, PushOptions, Pushed, PutManifest, ReadArchive, Resolve,
+    Resumable, Resume, Retag, SaveBlob, Untag, Verified, VerifyArchive,
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Platform, Reference, Registry, Repository, Tag};
 use registry_proto::{Config, Error, Event, Ping, Proxies, operation, trace};
@@ -24,6 +25,7 @@ use crate::transport::Transport;
 #[derive(Clone, Debug)]
 pub struct Client {
     driver: Arc<Driver>,
+    cancelled: Arc<AtomicBool>,
 }
 
 /// Sets a [`Client`] up.
@@ -73,7 +75,7 @@ impl ClientBuilder {
         let tls = Tls::new(&self.config.tls)?;
         let surf = surf::Client::with_http_client(Transport::new(tls, &self.config));
         let seed = self.seed.unwrap_or_else(random_seed);
-        Ok(Client { driver: Driver::new(self.config, seed, surf) })
+        Ok(Client { driver: Driver::new(self.config, seed, surf), cancelled: Arc::default() })
     }
 }
 
@@ -318,6 +320,29 @@ impl Client {
         self.run(ListReferrers::new(subject)).await
     }
 
+    /// Runs a push or pull whose state is in a file while it runs, so that it can be gone on with after its process has ended:
+    /// an upload in the middle of a blob, a pull with the digest that its tag led to. Doing the same again goes on; when it is
+    /// done, the file is removed. [`Resumable`] says more, and [`Resume`] how to keep the state elsewhere.
+    ///
+    /// ```
+    /// # use registry_async_std::Client;
+    /// # use registry_async_std::proto::Error;
+    /// # use registry_async_std::proto::flow::{Destination, Pushed};
+    /// use std::path::Path;
+    /// use registry_async_std::proto::flow::{Push, PushOptions};
+    ///
+    /// # async fn push(client: Client, to: Destination) -> Result<Pushed, Error> {
+    /// let push = Push::new(Path::new("app.tar"), to, PushOptions::default());
+    /// client.resume(push, "app.state").await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The flow's; [`Error::Snapshot`] when the file is of another operation, or damaged.
+    pub async fn resume<F: Resume>(&self, flow: F, state: impl AsRef<Path>) -> Result<F::Output, Error> {
+        self.run(Resumable::new(flow, state)).await
+    }
+
     /// Runs any flow: those above are nothing else. What happens on the way goes to `tracing`, within a span of its own.
     ///
     /// # Errors
@@ -331,12 +356,37 @@ impl Client {
     /// # Errors
     /// The flow's.
     pub async fn run_with<F: Flow>(&self, flow: F, tell: impl FnMut(Event)) -> Result<F::Output, Error> {
-        self.driver.drive(flow, tell).await
+        self.driver.drive(flow, &self.cancelled, tell).await
     }
 
-    /// Asks every operation of this client and its clones to wind down: they close upload sessions at their registries as
-    /// well as they can, and end with [`Error::Cancelled`].
+    /// A client that shares everything with this one, but is [cancelled](Client::cancel) by itself.
+    #[must_use]
+    pub fn branch(&self) -> Self {
+        Self { driver: Arc::clone(&self.driver), cancelled: Arc::default() }
+    }
+
+    /// Asks every operation of this client and its clones to wind down, from whichever task or thread: they close upload sessions at
+    /// their registries as well as they can (those that can be [gone on with](Client::resume) stay), and end with
+    /// [`Error::Cancelled`]. So does whatever is started with it later.
+    ///
+    /// Dropping an operation's future stops it as well, at once: there is no time then to tell the registry anything, and upload
+    /// sessions stay there until they expire.
+    ///
+    /// To stop some operations only, give them a client of their own:
+    ///
+    /// ```
+    /// # use registry_async_std::Client;
+    /// # use registry_async_std::proto::Error;
+    /// # use registry_async_std::proto::flow::{Destination, Pushed};
+    /// # async fn push(client: Client, to: Destination) -> Result<Pushed, Error> {
+    /// let pushing = client.branch();
+    /// let stopping = pushing.clone(); // for whoever may call `stopping.cancel()`
+    /// # let _ = stopping;
+    /// pushing.push("app.tar", to).await
+    /// # }
+    /// ```
     pub fn cancel(&self) {
-        self.driver.cancel();
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.driver.wake();
     }
 }

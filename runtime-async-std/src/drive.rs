@@ -25,7 +25,6 @@ pub(crate) struct Driver {
     epoch: Instant,
     /// The session has moved: operations may be waiting for one another.
     moved: Wake,
-    cancelled: AtomicBool,
     surf: Surf,
 }
 
@@ -46,20 +45,25 @@ impl Drop for Running<'_> {
 impl Driver {
     pub(crate) fn new(config: Config, seed: u64, surf: Surf) -> Arc<Self> {
         let session = Mutex::new(Session::new(config, seed));
-        Arc::new(Self { session, epoch: Instant::now(), moved: Wake::new(), cancelled: AtomicBool::new(false), surf })
+        Arc::new(Self { session, epoch: Instant::now(), moved: Wake::new(), surf })
     }
 
     /// Runs a flow to its end.
-    pub(crate) async fn drive<F: Flow>(&self, flow: F, mut tell: impl FnMut(Event)) -> Result<F::Output, Error> {
+    pub(crate) async fn drive<F: Flow>(
+        &self,
+        flow: F,
+        cancelled: &AtomicBool,
+        mut tell: impl FnMut(Event),
+    ) -> Result<F::Output, Error> {
         let mut flow = Operation::new(flow);
         let mut answers = FuturesUnordered::new();
         let mut running = Running { driver: self, jobs: BTreeMap::new() };
-        let mut cancelled = false;
+        let mut told = false;
         loop {
             // Before the step, so that nothing that happens during it is missed.
             let moved = self.moved.listen();
-            if !cancelled && self.cancelled.load(Ordering::Relaxed) {
-                cancelled = true;
+            if !told && cancelled.load(Ordering::SeqCst) {
+                told = true;
                 flow.cancel();
             }
             let until = match self.step(|cx| flow.poll(cx)) {
@@ -104,9 +108,8 @@ impl Driver {
         }
     }
 
-    /// Asks every operation to wind down.
-    pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+    /// Has every operation look whether it is cancelled.
+    pub(crate) fn wake(&self) {
         self.moved.notify(usize::MAX);
     }
 

@@ -2,6 +2,8 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use futures_util::{AsyncBufRead as _, FutureExt as _, select_biased};
 use http_client::http_types::{self, Method, Url};
 use registry_proto::Digester;
 use registry_proto::job::{
-    Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Progress, Received, Timeouts,
+    Attended, Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Progress, Received, Timeouts,
 };
 use surf::Client as Surf;
 
@@ -30,7 +32,21 @@ pub(crate) async fn perform(surf: Surf, job: Job) -> Completion {
                 Exchanged { result: Err(why), moved } => ticket.failed(why, moved),
             }
         }
-        Job::Local(job) => async_std::task::spawn_blocking(move || job.run(&LocalDisk)).await,
+        Job::Local(job) => {
+            let wanted = Wanted::default();
+            let unwanted = Arc::clone(&wanted.0);
+            async_std::task::spawn_blocking(move || job.run(&Attended::new(&LocalDisk, &unwanted))).await
+        }
+    }
+}
+
+/// Says when it is dropped that nobody waits any more: a thread can't be aborted as a task can.
+#[derive(Default)]
+struct Wanted(Arc<AtomicBool>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use registry_proto::archive::{Disk, Opened};
 use registry_proto::job::Storage;
@@ -27,6 +28,11 @@ impl Disk for LocalDisk {
         let size = file.metadata()?.len();
         Ok(Opened::File { file, size })
     }
+
+    fn written_at(&self, path: &Path) -> io::Result<Option<Duration>> {
+        // Before 1970 is as good as unknown.
+        Ok(fs::metadata(path)?.modified()?.duration_since(UNIX_EPOCH).ok())
+    }
 }
 
 impl Storage for LocalDisk {
@@ -43,6 +49,19 @@ impl Storage for LocalDisk {
         }
     }
 
+    fn open_private(&self, path: &Path) -> io::Result<File> {
+        match fs::remove_file(path) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+            _ => {}
+        }
+        // A new one, so that it is neither somebody else's nor a link to somewhere.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path)
+    }
+
     fn resize(&self, file: &mut File, length: u64) -> io::Result<()> {
         file.set_len(length)
     }
@@ -54,5 +73,9 @@ impl Storage for LocalDisk {
     fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
         File::open(from)?.sync_all()?;
         fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
     }
 }

@@ -20,7 +20,6 @@ pub(crate) struct Driver {
     session: Mutex<Session>,
     epoch: Instant,
     agents: Agents,
-    cancelled: AtomicBool,
     /// The inboxes of the operations under way, to be woken when the session has moved.
     inboxes: Mutex<BTreeMap<u64, Sender<Message>>>,
 }
@@ -56,30 +55,36 @@ impl Driver {
             session: Mutex::new(Session::new(config, seed)),
             epoch: Instant::now(),
             agents,
-            cancelled: AtomicBool::new(false),
+
             inboxes: Mutex::default(),
         })
     }
 
     /// Runs a flow to its end. Its jobs run on threads that end with it.
-    pub(crate) fn drive<F: Flow>(&self, flow: F, tell: impl FnMut(Event)) -> Result<F::Output, Error> {
-        thread::scope(|scope| self.drive_in(scope, flow, tell))
+    pub(crate) fn drive<F: Flow>(
+        &self,
+        flow: F,
+        cancelled: &AtomicBool,
+        tell: impl FnMut(Event),
+    ) -> Result<F::Output, Error> {
+        thread::scope(|scope| self.drive_in(scope, flow, cancelled, tell))
     }
 
     fn drive_in<'scope, F: Flow>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
         flow: F,
+        cancelled: &AtomicBool,
         mut tell: impl FnMut(Event),
     ) -> Result<F::Output, Error> {
         let mut flow = Operation::new(flow);
         let (sender, inbox) = mpsc::channel();
         let mut running = Running { driver: self, inbox: self.register(sender.clone()), jobs: BTreeMap::new() };
         let mut workers = Workers::new(self, sender);
-        let mut cancelled = false;
+        let mut told = false;
         loop {
-            if !cancelled && self.cancelled.load(Ordering::Relaxed) {
-                cancelled = true;
+            if !told && cancelled.load(Ordering::SeqCst) {
+                told = true;
                 flow.cancel();
             }
             let until = match self.step(|cx| flow.poll(cx)) {
@@ -116,12 +121,6 @@ impl Driver {
         }
     }
 
-    /// Asks every operation to wind down.
-    pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-        self.wake();
-    }
-
     /// One step of a flow with the session, after which those who wait for what changed are woken.
     fn step<T>(&self, step: impl FnOnce(&mut Context<'_>) -> T) -> T {
         let mut session = self.lock();
@@ -135,7 +134,8 @@ impl Driver {
         result
     }
 
-    fn wake(&self) {
+    /// Has every operation look at what has changed.
+    pub(crate) fn wake(&self) {
         for inbox in self.inboxes().values() {
             // One that is gone needs no waking.
             let _ = inbox.send(Message::Wake);

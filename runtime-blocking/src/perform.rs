@@ -10,7 +10,8 @@ use std::time::Instant;
 use http::Method;
 use registry_proto::Digester;
 use registry_proto::job::{
-    Completion, Failure, FailureKind, Incoming, Job, More, Outgoing, Payload, Phase, Plan, Progress, Received, Timeouts,
+    Attended, Completion, Failure, FailureKind, Incoming, Job, More, Outgoing, Payload, Phase, Plan, Progress,
+    Received, Timeouts,
 };
 use ureq::{Agent, Body, SendBody};
 
@@ -37,7 +38,7 @@ pub(crate) fn perform(agents: &Agents, job: Job, stop: &Stop) -> Completion {
                 Err(why) => ticket.failed(why, moved),
             }
         }
-        Job::Local(job) => job.run(&LocalDisk),
+        Job::Local(job) => job.run(&Attended::new(&LocalDisk, stop)),
     }
 }
 

@@ -56,6 +56,8 @@ impl Driver {
         let mut answers = FuturesUnordered::new();
         let mut running = Running { driver: self, jobs: BTreeMap::new() };
         let mut generation = self.generation.subscribe();
+        // It may have been cancelled before it began.
+        cancelled.mark_changed();
         loop {
             if cancelled.has_changed().is_ok_and(|changed| changed) && *cancelled.borrow_and_update() {
                 flow.cancel();

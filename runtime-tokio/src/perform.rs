@@ -3,13 +3,14 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http_body::Body as _;
 use registry_proto::Digester;
 use registry_proto::job::{
-    Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Progress, Received, Timeouts,
+    Attended, Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Progress, Received, Timeouts,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -29,9 +30,21 @@ pub(crate) async fn perform(http: Http, job: Job) -> Completion {
             }
         }
         Job::Local(job) => {
-            let done = tokio::task::spawn_blocking(move || job.run(&LocalDisk)).await;
+            let wanted = Wanted::default();
+            let unwanted = Arc::clone(&wanted.0);
+            let done = tokio::task::spawn_blocking(move || job.run(&Attended::new(&LocalDisk, &unwanted))).await;
             done.expect("its panics are caught inside, and a runtime that shuts down polls nobody")
         }
+    }
+}
+
+/// Says when it is dropped that nobody waits any more: a thread can't be aborted as a task can.
+#[derive(Default)]
+struct Wanted(Arc<AtomicBool>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

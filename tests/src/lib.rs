@@ -4,6 +4,7 @@
 
 pub mod authority;
 pub mod bench;
+pub mod clients;
 pub mod copies;
 pub mod dialogue;
 pub mod docker_registry;

@@ -1,6 +1,6 @@
 //! What may go from thread to thread, and be shared between them: that this file compiles is the test.
 
-use registry_proto::flow::{Copy, Destination, Inspect, Pull, Push};
+use registry_proto::flow::{Copy, Destination, Inspect, Pull, Push, Resumable};
 use registry_proto::job::{Completion, Failure, Job};
 use registry_proto::spec::{Descriptor, Digest, Manifest, Reference, Repository};
 use registry_proto::{Config, Credential, Error, Event, Flow, Session};
@@ -22,6 +22,8 @@ fn sessions_flows_and_jobs_are_moved() {
     moved::<(Session, Job, Completion)>();
     flow::<Push>();
     flow::<Pull>();
+    flow::<Resumable<Push>>();
+    flow::<Resumable<Pull>>();
     flow::<Copy>();
     flow::<Inspect>();
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::spec::Digest;
 
@@ -16,6 +17,7 @@ mod docker_save;
 mod error;
 mod feed;
 mod files;
+mod identity;
 mod image;
 mod layout;
 mod limits;
@@ -54,6 +56,16 @@ pub trait Disk {
     /// # Errors
     /// Whatever the file system says; [`io::ErrorKind::NotFound`] when there is nothing.
     fn open(&self, path: &Path) -> io::Result<Opened<Self::File>>;
+
+    /// When a file was written last, from 1970 on, as exactly as the file system has it. It is only compared, to see whether
+    /// an archive was changed. `None`: this disk doesn't know.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn written_at(&self, path: &Path) -> io::Result<Option<Duration>> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 /// What is at a path.
@@ -92,6 +104,7 @@ pub struct Archive {
     images: Vec<ArchiveImage>,
     blobs: BTreeMap<Digest, ArchiveBlob>,
     notes: Vec<String>,
+    identity: Digest,
 }
 
 /// What [`Archive::examine`] found: an archive, faults, or both.
@@ -130,12 +143,21 @@ impl Archive {
     /// Like [`Archive::read`], but goes on after a fault where it can.
     pub fn examine<D: Disk>(disk: &D, path: &Arc<Path>, limits: &Limits) -> Examined {
         let (archive, faults) = reading::examine(disk, path, limits);
-        Self::examined(path, archive, faults)
+        Self::examined(path, archive, faults, |path| disk.written_at(path).ok().flatten())
     }
 
-    fn examined(path: &Arc<Path>, archive: Option<Self>, faults: Vec<ArchiveFault>) -> Examined {
+    /// `written_at` tells when a file of it was written last, where that is known.
+    fn examined(
+        path: &Arc<Path>,
+        archive: Option<Self>,
+        faults: Vec<ArchiveFault>,
+        written_at: impl Fn(&Path) -> Option<Duration>,
+    ) -> Examined {
         let mut faults: Vec<_> = faults.into_iter().map(|fault| ArchiveError::new(Arc::clone(path), fault)).collect();
-        let archive = archive.filter(|archive| !archive.images.is_empty());
+        let mut archive = archive.filter(|archive| !archive.images.is_empty());
+        if let Some(archive) = &mut archive {
+            archive.identity = identity::of(archive, written_at);
+        }
         if archive.is_none() && faults.is_empty() {
             let why = "it holds no image".into();
             faults.push(ArchiveError::new(Arc::clone(path), ArchiveFault::NotAnArchive { why }));
@@ -166,6 +188,12 @@ impl Archive {
     /// Every config and layer once, in the order of their digests.
     pub fn blobs(&self) -> impl Iterator<Item = &ArchiveBlob> {
         self.blobs.values()
+    }
+
+    /// What tells it from any other archive, and from itself before it was changed: a digest of its table of contents, and of
+    /// the times when its files were written where the [`Disk`] knows them.
+    pub const fn identity(&self) -> &Digest {
+        &self.identity
     }
 
     /// What was left out or changed, and why: a sentence each. Not faults.

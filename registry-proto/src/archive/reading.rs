@@ -264,7 +264,9 @@ impl Reading<'_> {
             let why = "it names no image that could be pushed".into();
             self.faults.push(ArchiveFault::NotAnArchive { why });
         }
-        let archive = Archive { path: Arc::clone(path), kind, images, blobs: self.blobs, notes: self.notes };
+        // It gets its own when it is known that something is in it.
+        let identity = Digest::of(b"");
+        let archive = Archive { path: Arc::clone(path), kind, images, blobs: self.blobs, notes: self.notes, identity };
         (archive, self.faults)
     }
 }

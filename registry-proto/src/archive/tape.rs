@@ -146,7 +146,7 @@ impl Tape {
                 let _ = self.input.skip(AFTER);
                 let path = Arc::clone(self.files.path());
                 let (archive, faults) = reading::examine_passed(&path, &mut self.files, &self.limits);
-                Ok(Wound::Over(Box::new(Archive::examined(&path, archive, faults))))
+                Ok(Wound::Over(Box::new(Archive::examined(&path, archive, faults, |_| None))))
             }
             Err(fault) => Err(ArchiveError::new(Arc::clone(self.files.path()), fault)),
         }

@@ -1,6 +1,7 @@
 //! Is one let in?
 
 use crate::endpoint::ping::{self, Ping};
+use crate::error::Error;
 use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
 use crate::job::Completion;
 use crate::spec::{Origin, Registry};
@@ -13,6 +14,7 @@ use crate::spec::{Origin, Registry};
 pub struct Authenticate {
     registry: Registry,
     asking: Option<(Origin, Exchange)>,
+    cancelled: bool,
 }
 
 /// The result of [`Authenticate`].
@@ -28,7 +30,7 @@ pub struct Authenticated {
 impl Authenticate {
     /// At this registry.
     pub const fn new(registry: Registry) -> Self {
-        Self { registry, asking: None }
+        Self { registry, asking: None, cancelled: false }
     }
 }
 
@@ -37,6 +39,9 @@ impl Flow for Authenticate {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<Authenticated> {
         if self.asking.is_none() {
+            if self.cancelled {
+                return Step::Done(Err(Error::Cancelled));
+            }
             let origin = match cx.origin(&self.registry) {
                 Ok(origin) => origin,
                 Err(why) => return Step::Done(Err(why)),
@@ -65,6 +70,7 @@ impl Flow for Authenticate {
     }
 
     fn cancel(&mut self) {
+        self.cancelled = true;
         if let Some((_, exchange)) = &mut self.asking {
             exchange.cancel();
         }

@@ -190,7 +190,7 @@ impl Flow for File {
         }
         self.state = match done.outcome {
             Outcome::Hashed(found) => self.after_check(&found),
-            Outcome::Content(found) => self.after_read(found.as_ref()),
+            Outcome::Content(found) => self.after_read(found.as_ref().map(|found| &found.0)),
             Outcome::Laid(found) => self.after_lay(found).unwrap_or_else(|why| settled(Err(why))),
             Outcome::Published => settled(Ok(self.left)),
             Outcome::Failed { why, .. } => settled(Err(Error::Local(why))),

@@ -1,6 +1,7 @@
 //! Is there a registry?
 
 use crate::endpoint::ping::{self, Ping};
+use crate::error::Error;
 use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
 use crate::job::Completion;
 use crate::spec::{Origin, Registry};
@@ -12,12 +13,13 @@ use crate::spec::{Origin, Registry};
 pub struct Pinging {
     registry: Registry,
     asking: Option<(Origin, Exchange)>,
+    cancelled: bool,
 }
 
 impl Pinging {
     /// A question to this registry.
     pub const fn new(registry: Registry) -> Self {
-        Self { registry, asking: None }
+        Self { registry, asking: None, cancelled: false }
     }
 }
 
@@ -26,6 +28,9 @@ impl Flow for Pinging {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<Ping> {
         if self.asking.is_none() {
+            if self.cancelled {
+                return Step::Done(Err(Error::Cancelled));
+            }
             let origin = match cx.origin(&self.registry) {
                 Ok(origin) => origin,
                 Err(why) => return Step::Done(Err(why)),
@@ -50,6 +55,7 @@ impl Flow for Pinging {
     }
 
     fn cancel(&mut self) {
+        self.cancelled = true;
         if let Some((_, exchange)) = &mut self.asking {
             exchange.cancel();
         }

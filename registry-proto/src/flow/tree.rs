@@ -26,6 +26,8 @@ pub(crate) struct FetchTree {
     strict: bool,
     /// The image was chosen out of an index, which says what it is for.
     is_chosen: bool,
+    /// What the reference leads to: the root, or the index that it was chosen out of.
+    entry: Option<Digest>,
     root: Option<Digest>,
     /// What the index says of the image that was chosen out of it.
     chosen: Option<Platform>,
@@ -41,6 +43,8 @@ pub(crate) struct FetchTree {
 #[derive(Debug)]
 pub(crate) struct Tree {
     pub(crate) root: Manifest,
+    /// What the reference leads to: the root, or the index that it was chosen out of.
+    pub(crate) entry: Digest,
     /// What the index says of it that it was chosen out of.
     pub(crate) platform: Option<Platform>,
     /// Children before parents; the root is the last.
@@ -67,6 +71,7 @@ impl FetchTree {
             found: BTreeMap::new(),
             strict: true,
             is_chosen: false,
+            entry: None,
             root: None,
             chosen: None,
             bytes: 0,
@@ -103,6 +108,7 @@ impl FetchTree {
 
     fn after_root(&mut self, cx: &Context<'_>, root: Manifest) -> Result<Option<State>, Error> {
         self.deeper(cx)?;
+        self.entry.get_or_insert_with(|| root.digest().clone());
         if let (Some(platform), Some(index)) = (&self.platform, root.index()) {
             let child = choose(index, platform, &self.reference)?.clone();
             self.is_chosen = true;
@@ -202,7 +208,8 @@ impl FetchTree {
         let mut seen = BTreeSet::new();
         let named = manifests.iter().flat_map(blobs);
         let blobs = named.filter(|blob| seen.insert(blob.digest.clone())).cloned().collect();
-        Tree { root, platform: self.chosen.take(), manifests, blobs }
+        let entry = self.entry.clone().unwrap_or_else(|| root.digest().clone());
+        Tree { root, entry, platform: self.chosen.take(), manifests, blobs }
     }
 }
 

@@ -335,6 +335,10 @@ mod tests {
             Ok(Cursor::default())
         }
 
+        fn open_private(&self, path: &Path) -> io::Result<Self::Out> {
+            self.open_out(path)
+        }
+
         fn resize(&self, _: &mut Self::Out, _: u64) -> io::Result<()> {
             Ok(())
         }
@@ -345,6 +349,10 @@ mod tests {
         }
 
         fn publish(&self, _: &Path, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn remove(&self, _: &Path) -> io::Result<()> {
             Ok(())
         }
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::archive::{Archive, Disk, Limits, Opened, Tape, Wind};
 use crate::digester::Digester;
 use crate::job::{Completion, Failure, FailureKind, FileRange, JobId, Ticket, kind};
+use crate::secret::Secret;
 
 /// How much of a file is looked at at a time.
 const BUFFER: usize = 256 << 10;
@@ -24,6 +25,12 @@ pub trait Storage: Disk {
     /// # Errors
     /// Whatever the file system says.
     fn open_out(&self, path: &Path) -> io::Result<Self::Out>;
+
+    /// Makes an empty file, open for writing, that nobody but its owner can read, in the place of what has that name now.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn open_private(&self, path: &Path) -> io::Result<Self::Out>;
 
     /// Gives a file this length in bytes; what is new reads as zeros.
     ///
@@ -44,6 +51,12 @@ pub trait Storage: Disk {
     /// # Errors
     /// Whatever the file system says.
     fn publish(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Whatever the file system says; [`io::ErrorKind::NotFound`] when there is nothing.
+    fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
 /// Work on local files. It blocks: run it where that does no harm.
@@ -63,6 +76,8 @@ enum Task {
     Read(Ticket<kind::Read>, Arc<Path>, usize),
     Publish(Ticket<kind::Publish>, Arc<Path>, Arc<Path>),
     Wind(Ticket<kind::Wind>, Box<Tape>, Wind),
+    Keep(Ticket<kind::Publish>, Kept),
+    Remove(Ticket<kind::Remove>, Arc<Path>),
 }
 
 /// Whether a blob is all that is in its file.
@@ -72,6 +87,15 @@ pub(crate) enum Alone {
     Yes,
     /// No, it is somewhere in it.
     No,
+}
+
+/// A small file that is nobody's business but its owner's.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) path: Arc<Path>,
+    /// What it is called until it is whole.
+    pub(crate) partial: Arc<Path>,
+    pub(crate) content: Secret,
 }
 
 /// A file with holes: its length, and what is known of its content.
@@ -122,6 +146,16 @@ impl LocalJob {
         Self { id: ticket.id(), task: Task::Wind(ticket, tape, how) }
     }
 
+    /// Writes a small file that only its owner can read, whole or not at all.
+    pub(crate) fn keep(ticket: Ticket<kind::Publish>, kept: Kept) -> Self {
+        Self { id: ticket.id(), task: Task::Keep(ticket, kept) }
+    }
+
+    /// Removes a file, if it is there.
+    pub(crate) fn remove(ticket: Ticket<kind::Remove>, path: Arc<Path>) -> Self {
+        Self { id: ticket.id(), task: Task::Remove(ticket, path) }
+    }
+
     /// The job's identity.
     pub const fn id(&self) -> JobId {
         self.id
@@ -160,6 +194,14 @@ impl LocalJob {
                     Err(why) => ticket.failed(why),
                 }
             }
+            Task::Keep(ticket, kept) => match caught(|| keep(storage, &kept)) {
+                Ok(()) => ticket.published(),
+                Err(why) => ticket.failed(why),
+            },
+            Task::Remove(ticket, path) => match caught(|| remove(storage, &path)) {
+                Ok(()) => ticket.removed(),
+                Err(why) => ticket.failed(why),
+            },
         }
     }
 }
@@ -213,6 +255,22 @@ fn read<S: Storage>(storage: &S, path: &Path, limit: usize) -> Result<Option<Byt
         Ok(Opened::Folder) => Err(unread(path, &io::ErrorKind::IsADirectory.into())),
         Err(why) if is_nothing(&why) => Ok(None),
         Err(why) => Err(unread(path, &why)),
+    }
+}
+
+fn keep<S: Storage>(storage: &S, kept: &Kept) -> Result<(), Failure> {
+    let written = storage.open_private(&kept.partial).and_then(|mut file| {
+        file.write_all(kept.content.expose().as_bytes())?;
+        file.flush()
+    });
+    written.map_err(|why| unwritten(&kept.partial, &why))?;
+    storage.publish(&kept.partial, &kept.path).map_err(|why| unwritten(&kept.path, &why))
+}
+
+fn remove<S: Storage>(storage: &S, path: &Path) -> Result<(), Failure> {
+    match storage.remove(path) {
+        Err(why) if !is_nothing(&why) => Err(unwritten(path, &why)),
+        _ => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! [`Job`] is exhaustive on purpose: a new kind of work must break every driver when it is compiled, not when it runs.
 
+mod attended;
 mod failure;
 mod incoming;
 mod local;
@@ -16,9 +17,10 @@ mod progress;
 mod reach;
 mod ticket;
 
+pub use attended::{Attended, AttendedFile};
 pub use failure::{Failure, FailureKind, Phase, ProxyFault};
 pub use incoming::{Collecting, FilePlace, Filing, Incoming, More, Plan, Received, Sink, Writing};
-pub(crate) use local::{Alone, Blueprint, Laid};
+pub(crate) use local::{Alone, Blueprint, Kept, Laid};
 pub use local::{LocalJob, Storage};
 pub(crate) use outgoing::BlobPart;
 pub use outgoing::{FileRange, Meter, Outgoing};

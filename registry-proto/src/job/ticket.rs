@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::archive::{ArchiveError, Examined, Wound};
 use crate::digester::Digester;
+use crate::event::Piece;
 use crate::job::local::Laid;
 use crate::job::{Failure, Received};
 
@@ -49,6 +50,9 @@ pub mod kind {
     /// Winding an archive on that goes by once.
     #[derive(Debug)]
     pub(crate) enum Wind {}
+    /// Removing a file.
+    #[derive(Debug)]
+    pub(crate) enum Remove {}
 }
 
 /// The right to complete one job, held once.
@@ -140,7 +144,7 @@ impl Ticket<kind::Lay> {
 impl Ticket<kind::Read> {
     /// The file's content, if there is a file.
     pub(crate) fn content(self, content: Option<Bytes>) -> Completion {
-        Completion { id: self.id, outcome: Outcome::Content(content) }
+        Completion { id: self.id, outcome: Outcome::Content(content.map(Piece)) }
     }
 
     /// The file could not be read.
@@ -173,6 +177,18 @@ impl Ticket<kind::Wind> {
     }
 }
 
+impl Ticket<kind::Remove> {
+    /// There is no such file any more.
+    pub(crate) fn removed(self) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Removed }
+    }
+
+    /// It is still there.
+    pub(crate) fn failed(self, why: Failure) -> Completion {
+        failed(self.id, why)
+    }
+}
+
 fn failed(id: JobId, why: Failure) -> Completion {
     Completion { id, outcome: Outcome::Failed { why, moved: None } }
 }
@@ -198,8 +214,9 @@ pub(crate) enum Outcome {
     Indexed(Box<Examined>),
     Hashed(Digester),
     Laid(Laid),
-    Content(Option<Bytes>),
+    Content(Option<Piece>),
     Published,
     Wound(Result<Wound, ArchiveError>),
+    Removed,
     Failed { why: Failure, moved: Option<Digester> },
 }

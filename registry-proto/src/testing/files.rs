@@ -58,6 +58,12 @@ impl Storage for MemoryFiles {
         Ok(MemoryFile { files: self.clone(), path: path.to_owned(), at: 0 })
     }
 
+    fn open_private(&self, path: &Path) -> io::Result<MemoryFile> {
+        let mut file = self.open_out(path)?;
+        self.resize(&mut file, 0)?;
+        Ok(file)
+    }
+
     fn resize(&self, file: &mut MemoryFile, length: u64) -> io::Result<()> {
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
         file.change(|content| content.resize(length, 0))
@@ -72,6 +78,11 @@ impl Storage for MemoryFiles {
         let content = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
         files.insert(to.to_owned(), content);
         Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let gone = self.0.borrow_mut().0.remove(path);
+        gone.map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 

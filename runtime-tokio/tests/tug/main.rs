@@ -17,6 +17,8 @@ mod proxy;
 mod pull;
 mod push;
 mod referrers;
+#[cfg(unix)]
+mod resume;
 mod run;
 mod serve;
 #[cfg(unix)]

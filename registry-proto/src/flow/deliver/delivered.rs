@@ -40,6 +40,8 @@ pub struct Totals {
     pub sent: usize,
     /// Their bytes.
     pub sent_bytes: u64,
+    /// How many of those an earlier process had sent, whose snapshot was gone on from.
+    pub resumed_bytes: u64,
     /// Blobs that the registry had.
     pub existed: usize,
     /// Blobs that the registry took over from another of its repositories.
@@ -50,6 +52,7 @@ impl Totals {
     pub(crate) const fn add(&mut self, more: Self) {
         self.sent += more.sent;
         self.sent_bytes += more.sent_bytes;
+        self.resumed_bytes += more.resumed_bytes;
         self.existed += more.existed;
         self.mounted += more.mounted;
     }

@@ -23,7 +23,7 @@ pub(crate) use delivered::Delivered;
 pub use delivered::{PushedReference, Totals};
 pub(crate) use plan::{Errand, Target, errands};
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 
 use crate::error::Error;
@@ -32,10 +32,14 @@ use crate::flow::referrers::{Relist, Unlisted};
 use crate::flow::upload::Load;
 use crate::flow::{Brought, Context, Fleet, Flow, HasManifest, PutOutcome, Putting, Step, Upload, Uploaded, ready};
 use crate::job::Completion;
-use crate::spec::{Digest, Manifest, Origin, RepositoryName, TagOrDigest};
+use crate::snapshot::UploadSession;
+use crate::spec::{Digest, Manifest, Origin, Repository, RepositoryName, TagOrDigest};
 
 /// How many blobs are asked to be mounted at a time: that moves nothing, and each takes a trip to the registry and back.
 const MOUNTS: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not 0");
+
+/// Which blobs were begun to be brought to which repositories, and where that goes on.
+pub(crate) type Sessions = BTreeMap<(Repository, Digest), UploadSession>;
 
 /// Where the blobs of a delivery come from.
 pub(crate) trait Supply {
@@ -52,6 +56,8 @@ pub(crate) trait Supply {
 pub(crate) struct Deliver<S> {
     supply: S,
     targets: Vec<Target>,
+    /// Where uploads go on that an earlier process has begun; `None` if there will be no later one to go on.
+    sessions: Option<Sessions>,
     /// Targets whose root the registry has.
     complete: Vec<bool>,
     totals: Totals,
@@ -93,6 +99,7 @@ impl<S: Supply> Deliver<S> {
         Self {
             supply,
             targets,
+            sessions: None,
             complete,
             totals: Totals::default(),
             second_look: false,
@@ -102,6 +109,11 @@ impl<S: Supply> Deliver<S> {
             notes: VecDeque::new(),
             state: State::New,
         }
+    }
+
+    /// To be gone on with later, and to go on in these sessions.
+    pub(crate) fn resumable(self, sessions: Sessions) -> Self {
+        Self { sessions: Some(sessions), ..self }
     }
 
     // ── transitions ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -132,14 +144,15 @@ impl<S: Supply> Deliver<S> {
             let blob = BlobId { digest: errand.blob.digest.clone(), size: errand.blob.size };
             self.notes.push_back(Event::Queued { repository: errand.repository.clone(), blob });
         }
-        let uploads = uploads(cx, &errands.first)?;
+        let uploads = uploads(cx, &errands.first, &mut self.sessions)?;
         self.mounts = errands.then;
         Ok(State::Sending(uploads))
     }
 
     fn after_sending(&mut self, cx: &Context<'_>, sent: &[Uploaded]) -> Result<State, Error> {
         self.count(sent);
-        Ok(State::Mounting(uploads(cx, &std::mem::take(&mut self.mounts))?))
+        let mounts = std::mem::take(&mut self.mounts);
+        Ok(State::Mounting(uploads(cx, &mounts, &mut self.sessions)?))
     }
 
     fn after_mounting(&mut self, cx: &Context<'_>, mounted: &[Uploaded]) -> State {
@@ -341,6 +354,7 @@ impl<S> Deliver<S> {
                 Brought::Sent => {
                     self.totals.sent += 1;
                     self.totals.sent_bytes += blob.size;
+                    self.totals.resumed_bytes += blob.resumed;
                 }
             }
         }
@@ -365,10 +379,18 @@ fn put(target: &Target, reference: TagOrDigest, manifest: Manifest) -> Putting {
 
 /// As many at a time as may move blobs. Where blobs can be mounted, more ask for that, of whom so many are let in whose blob has
 /// to be moved all the same.
-fn uploads(cx: &Context<'_>, errands: &[Errand]) -> Result<Fleet<Upload>, Error> {
-    let upload = |errand: &Errand| Upload::of(cx, &errand.repository, errand.blob.clone(), errand.from.clone());
+fn uploads(cx: &Context<'_>, errands: &[Errand], sessions: &mut Option<Sessions>) -> Result<Fleet<Upload>, Error> {
+    let mut upload = |errand: &Errand| {
+        let upload = Upload::of(cx, &errand.repository, errand.blob.clone(), errand.from.clone())?;
+        match sessions {
+            Some(sessions) => {
+                upload.resumable(sessions.remove(&(errand.repository.clone(), errand.blob.digest.clone())))
+            }
+            None => Ok(upload),
+        }
+    };
     if errands.iter().all(|errand| errand.from.is_none()) {
-        return Ok(Fleet::new(errands.iter().map(upload).collect::<Result<Vec<_>, _>>()?, width(cx)));
+        return Ok(Fleet::new(errands.iter().map(&mut upload).collect::<Result<Vec<_>, _>>()?, width(cx)));
     }
     let uploads = errands.iter().map(|errand| Ok(upload(errand)?.outside())).collect::<Result<Vec<_>, Error>>()?;
     let asking = width(cx).max(MOUNTS.min(cx.session.config().requests_per_registry));

@@ -5,15 +5,20 @@
 //!                                          └─ a folder: Reading its index ─▶ Filling it ─▶ Indexing ─────────────────▶ the end
 //! ```
 //!
+//! One that is gone on with after its process has ended takes up what the references led to when it began: by now, tags may
+//! lead elsewhere.
+//!
 //! Every blob goes straight to its place: a tar is laid out beforehand, since manifests know all sizes. What an interrupted
 //! run left is found by laying out the same tar, and looking for the last byte that is not zero in each place.
 
 mod plan;
+mod record;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use plan::Plan;
+use record::Record;
 
 use crate::archive::ArchiveFormat;
 use crate::error::Error;
@@ -21,8 +26,9 @@ use crate::event::Event;
 use crate::flow::download::{Download, Spot};
 use crate::flow::file::{File, partial};
 use crate::flow::tree::{FetchTree, Tree};
-use crate::flow::{Context, Fleet, Flow, Step, ready};
+use crate::flow::{Context, Fleet, Flow, Resume, Step, ready};
 use crate::job::{Alone, Completion, Job, JobId, Laid, LocalJob, Outcome};
+use crate::snapshot::Snapshot;
 use crate::spec::{Digest, Platform, Reference};
 
 /// The largest `index.json` of a folder that is read, in bytes.
@@ -46,10 +52,20 @@ pub struct Pull {
     references: Vec<Reference>,
     out: Arc<Path>,
     options: PullOptions,
+    keeps: Keeps,
     plan: Option<Plan>,
     totals: PullTotals,
     notes: Vec<Event>,
     state: State,
+}
+
+/// What a later process gets to know of it.
+#[derive(Debug)]
+enum Keeps {
+    Nothing,
+    /// What an earlier one has left is to be looked at.
+    Before(Option<Box<Snapshot>>),
+    All(Record),
 }
 
 /// What to pull of what references name, and how to keep it.
@@ -140,6 +156,7 @@ impl Pull {
             references: wanted,
             out: out.as_ref().into(),
             options,
+            keeps: Keeps::Nothing,
             plan: None,
             totals: PullTotals::default(),
             notes: Vec::new(),
@@ -149,7 +166,7 @@ impl Pull {
 
     // ── transitions ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    fn start(&self, cx: &Context<'_>) -> Result<State, Error> {
+    fn start(&mut self, cx: &Context<'_>) -> Result<State, Error> {
         let platform = match (&self.options.platforms, self.options.format) {
             _ if self.references.is_empty() => return Err(Error::Misuse("nothing was said to be pulled".to_owned())),
             (Platforms::All, ArchiveFormat::Docker) => {
@@ -160,14 +177,26 @@ impl Pull {
             (Platforms::Only(platform), _) => Some(platform.clone()),
             (Platforms::ThisMachine, _) => Some(Platform::of_this_machine()),
         };
-        let trees = self.references.iter().map(|reference| {
-            let tree = FetchTree::new(reference.clone(), platform.clone());
+        if let Keeps::Before(before) = &mut self.keeps {
+            let before = before.take().map(|before| *before);
+            self.keeps = Keeps::All(Record::new(&self.references, &self.options, before)?);
+        }
+        let trees = self.references.iter().enumerate().map(|(at, reference)| {
+            let pinned = match &self.keeps {
+                Keeps::All(record) => record.pinned(at, reference),
+                _ => reference.clone(),
+            };
+            let tree = FetchTree::new(pinned, platform.clone());
             if self.options.platforms == Platforms::ThisMachine { tree.or_the_only_one() } else { tree }
         });
         Ok(State::Fetching(Fleet::new(trees, cx.session.config().transfers)))
     }
 
     fn after_fetching(&mut self, trees: Vec<Tree>) -> Result<State, Error> {
+        if let Keeps::All(record) = &self.keeps {
+            let roots = trees.iter().map(|tree| tree.entry.clone()).collect();
+            self.notes.push(Event::Snapshot(Box::new(record.snapshot(roots))));
+        }
         let machine = match &self.options.platforms {
             Platforms::Only(platform) => platform.clone(),
             Platforms::ThisMachine | Platforms::All => Platform::of_this_machine(),
@@ -220,6 +249,23 @@ impl Pull {
 
     // ── what the transitions are made of ─────────────────────────────────────────────────────────────────────────────
 
+    /// What a tag led to may be gone by the time somebody goes on.
+    fn unfetched(&self, why: Error) -> Error {
+        match (why, &self.keeps) {
+            (Error::Registry(mut refusal), Keeps::All(Record { roots: Some(_), .. }))
+                if refusal.status == http::StatusCode::NOT_FOUND =>
+            {
+                refusal.advice = Some(
+                    "this is what the pull was begun with, and it is not there any more: start anew, without the state, to \
+                     pull what is there now"
+                        .to_owned(),
+                );
+                Error::Registry(refusal)
+            }
+            (why, _) => why,
+        }
+    }
+
     fn plan(&self) -> &Plan {
         self.plan.as_ref().expect("all states after Fetching have a plan")
     }
@@ -239,6 +285,12 @@ impl Pull {
     }
 }
 
+impl Resume for Pull {
+    fn resume(self, from: Option<Snapshot>) -> Self {
+        Self { keeps: Keeps::Before(from.map(Box::new)), ..self }
+    }
+}
+
 fn settled(result: Result<Pulled, Error>) -> State {
     State::Settled(Box::new(result))
 }
@@ -253,7 +305,10 @@ impl Flow for Pull {
             }
             let next = match &mut self.state {
                 State::New => self.start(cx),
-                State::Fetching(trees) => ready!(trees.poll(cx)).and_then(|trees| self.after_fetching(trees)),
+                State::Fetching(trees) => {
+                    let trees = ready!(trees.poll(cx));
+                    trees.map_err(|why| self.unfetched(why)).and_then(|trees| self.after_fetching(trees))
+                }
                 State::Bringing(blobs) => ready!(blobs.poll(cx)).map(|left| self.after_bringing(&left)),
                 State::Filling(files, index) => {
                     let left = ready!(files.poll(cx));
@@ -305,7 +360,7 @@ impl Flow for Pull {
         }
         let next = match done.outcome {
             Outcome::Laid(found) => self.after_lay(cx, found),
-            Outcome::Content(index) => self.after_read(cx, index),
+            Outcome::Content(index) => self.after_read(cx, index.map(|index| index.0)),
             Outcome::Published => Ok(self.pulled()),
             Outcome::Failed { why, .. } => Err(Error::Local(why)),
             _ => unreachable!("tickets are typed: these are all that were asked for"),

@@ -7,12 +7,14 @@
 mod going_by;
 mod plan;
 mod preview;
+mod record;
 mod sending;
 
 pub use going_by::PushFeed;
 pub use plan::{Destination, PushOptions};
 pub use preview::{Preview, Previewed};
 
+use record::Record;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +24,9 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::flow::deliver::{Deliver, PushedReference, Supply, Totals};
 use crate::flow::upload::Load;
-use crate::flow::{Context, Flow, ReadArchive, Step, ready};
+use crate::flow::{Context, Flow, ReadArchive, Resume, Step, ready};
 use crate::job::Completion;
+use crate::snapshot::Snapshot;
 use crate::spec::{Digest, Origin, RepositoryName};
 
 /// Pushes images of an archive (a `docker save` tar, an OCI archive, an OCI layout folder), as they are: the archive's own
@@ -38,8 +41,18 @@ use crate::spec::{Digest, Origin, RepositoryName};
 pub struct Push {
     to: Destination,
     options: PushOptions,
+    keeps: Keeps,
     notes: VecDeque<Event>,
     state: State,
+}
+
+/// What a later process gets to know of it.
+#[derive(Debug)]
+enum Keeps {
+    Nothing,
+    /// What an earlier one has left is to be looked at.
+    Before(Option<Snapshot>),
+    All(Record),
 }
 
 /// The result of a [`Push`].
@@ -73,14 +86,27 @@ impl Push {
     /// A push of the archive at this path.
     pub fn new(archive: impl Into<Arc<Path>>, to: Destination, options: PushOptions) -> Self {
         let state = State::Reading(ReadArchive::new(archive));
-        Self { to, options, notes: VecDeque::new(), state }
+        Self { to, options, keeps: Keeps::Nothing, notes: VecDeque::new(), state }
     }
 
     fn after_reading(&mut self, cx: &Context<'_>, read: Result<Archive, Error>) -> Result<State, Error> {
         let archive = read?;
         self.notes.extend(archive.notes().iter().cloned().map(Event::Notice));
         let targets = plan::targets(cx.session, &archive, &self.to, &self.options)?;
-        Ok(State::Delivering(Box::new(Deliver::new(archive, targets))))
+        let record = match std::mem::replace(&mut self.keeps, Keeps::Nothing) {
+            Keeps::Before(before) => Record::new(&archive, &targets, before)?,
+            _ => return Ok(State::Delivering(Box::new(Deliver::new(archive, targets)))),
+        };
+        let deliver = Deliver::new(archive, targets).resumable(record.sessions().clone());
+        self.notes.push_back(Event::Snapshot(Box::new(record.snapshot())));
+        self.keeps = Keeps::All(record);
+        Ok(State::Delivering(Box::new(deliver)))
+    }
+}
+
+impl Resume for Push {
+    fn resume(self, from: Option<Snapshot>) -> Self {
+        Self { keeps: Keeps::Before(from), ..self }
     }
 }
 
@@ -104,7 +130,13 @@ impl Flow for Push {
                     }
                 }
                 State::Delivering(deliver) => {
-                    let delivered = ready!(deliver.poll(cx));
+                    let delivered = match (deliver.poll(cx), &mut self.keeps) {
+                        (Step::Note(Event::Session { repository, blob, session }), Keeps::All(record)) => {
+                            record.note(repository, blob, session);
+                            return Step::Note(Event::Snapshot(Box::new(record.snapshot())));
+                        }
+                        (step, _) => ready!(step),
+                    };
                     self.state = State::Over;
                     return Step::Done(
                         delivered.map(|done| Pushed { references: done.references, totals: done.totals }),

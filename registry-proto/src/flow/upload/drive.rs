@@ -68,9 +68,11 @@ impl Upload {
                     }
                 }
                 State::Discarding(exchange) => {
-                    // Whatever comes of it: registries forget sessions that nobody comes back to.
-                    let _ = ready!(exchange.poll(cx));
-                    self.open(cx, false)
+                    match ready!(exchange.poll(cx)) {
+                        Err(Error::Cancelled) => self.fail(cx, Error::Cancelled),
+                        // Whatever else comes of it: registries forget sessions that nobody comes back to.
+                        _ => self.open(cx, false),
+                    }
                 }
                 // Something is still to be aborted.
                 State::Settled(_) if self.source.as_ref().is_some_and(|source| source.is_restless()) => {

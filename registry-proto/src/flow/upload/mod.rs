@@ -29,14 +29,20 @@
 //! Whatever happens to a `PATCH` or `PUT`, the registry is asked how far it came ([Probing](State::Probing)) or whether the
 //! blob is there after all ([Confirming](State::Confirming)) before another byte is sent.
 //!
-//! The arrows are in [`transitions`]; [`count`] is about what a registry means by how far it came, [`part`] about the bytes of a request,
-//! [`hash`] about the digest that runs along, and [`drive`] about being a flow.
+//! An upload that is to be gone on with later tells every change of its session, and leaves it open when it is stopped. One
+//! that goes on from such a session looks whether the blob is there, as any other, and then asks the registry how far it came
+//! (`Checking ─▶ Probing`): nothing else is known of it.
+//!
+//! The arrows are in [`transitions`]; [`session`] is about sessions that outlive their process, [`count`] about what a registry means
+//! by how far it came, [`part`] about the bytes of a request, [`hash`] about the digest that runs along, and [`drive`] about being a
+//! flow.
 
 mod content;
 mod count;
 mod drive;
 mod hash;
 mod part;
+mod session;
 mod source;
 mod transitions;
 
@@ -60,6 +66,7 @@ use crate::event::{BlobId, Event};
 use crate::flow::{Context, Exchange, HasBlob};
 use crate::job::{JobId, Meter};
 use crate::session::{Counting, Learned};
+use crate::snapshot::UploadSession;
 use crate::spec::{Algorithm, Digest, Origin, Repository, RepositoryName};
 use crate::time::Time;
 
@@ -82,6 +89,14 @@ pub struct Upload {
     from: Option<RepositoryName>,
     /// It asks whether the blob is there, or can be mounted, and waits to be let in before it moves a byte.
     outside: bool,
+    /// It may be gone on with later: its session is told, and outlives it.
+    resumable: bool,
+    /// The session of an earlier process, as long as nobody has asked for it.
+    before: Option<(Uri, UploadSession)>,
+    /// Nobody knows yet how far the session came that an earlier process has begun.
+    takes_up: bool,
+    /// How many bytes an earlier process had sent in the session.
+    resumed: u64,
     digester: Digester,
     meter: Meter,
     /// Where the session's next request goes: always the newest `Location`.
@@ -115,6 +130,8 @@ pub struct Uploaded {
     pub digest: Digest,
     /// The blob's size in bytes.
     pub size: u64,
+    /// How many of them the registry had from an earlier process, if the blob was sent.
+    pub resumed: u64,
     /// How it came there.
     pub brought: Brought,
 }
@@ -222,6 +239,10 @@ impl Upload {
             source,
             from,
             outside: false,
+            resumable: false,
+            before: None,
+            takes_up: false,
+            resumed: 0,
             digester,
             meter: Meter::default(),
             session: None,

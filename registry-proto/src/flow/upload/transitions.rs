@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{StatusCode, Uri};
 
 use super::count::Doubt;
 use super::hash::running;
 use super::part::Part;
+use super::session::may_pass;
 use super::{Brought, Pause, State, Then, Upload, Uploaded};
 use crate::endpoint::Reply;
 use crate::endpoint::upload::{self, SessionState, Started};
@@ -15,6 +16,7 @@ use crate::event::Event;
 use crate::flow::{Answer, Context, Held, Lost, unreachable_loss};
 use crate::job::{Failure, FailureKind, Outcome, Payload};
 use crate::session::UploadPolicy;
+use crate::snapshot::UploadSession;
 use crate::spec::{AckedOffset, ErrorCode, is_transient};
 
 /// How often an upload starts over because of what the registry says (as opposed to a bad network).
@@ -53,8 +55,20 @@ impl Upload {
         if self.session.is_some() {
             return self.begin(cx);
         }
+        if let Some((url, session)) = self.before.take() {
+            return self.take_up(cx, url, &session);
+        }
         self.look_ahead(cx);
         self.open(cx, false)
+    }
+
+    /// There is a session that an earlier process has sent who knows how much in.
+    fn take_up(&mut self, cx: &Context<'_>, url: Uri, session: &UploadSession) -> State {
+        self.hints.min = session.chunk_min().min(cx.session.config().limits.chunk_max);
+        // As far as anybody here knows, all of it.
+        (self.session, self.handed, self.takes_up) = (Some(url), self.size, true);
+        self.tell_sending();
+        self.probe(cx)
     }
 
     pub(super) fn after_open(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>, mounting: bool) -> State {
@@ -71,9 +85,10 @@ impl Upload {
                 State::Checking(self.look())
             }
             Ok(Started::Session { url, hints }) => {
-                self.session = Some(url);
                 self.hints = hints;
+                self.session_is(Some(url));
                 self.acked = 0;
+                (self.resumed, self.takes_up) = (0, false);
                 self.handed = 0;
                 self.doubt = Doubt::None;
                 // Instead of mounting it, the registry has opened a session.
@@ -92,13 +107,14 @@ impl Upload {
             self.digester = fresh;
         }
         if self.named {
-            self.notes.push_back(Event::Sending {
-                repository: self.repository.clone(),
-                blob: self.id(),
-                meter: self.meter.clone(),
-            });
+            self.tell_sending();
         }
         self.next(cx)
+    }
+
+    fn tell_sending(&mut self) {
+        let (repository, meter) = (self.repository.clone(), self.meter.clone());
+        self.notes.push_back(Event::Sending { repository, blob: self.id(), meter });
     }
 
     /// The one place that decides what is sent next: catch up, everything at once, another chunk, or the commit.
@@ -213,7 +229,7 @@ impl Upload {
             416 => {
                 let Some(session) = self.session.clone() else { return self.restart(cx, &reply) };
                 let (told, url) = upload::refused_at(&reply, &session);
-                self.session = Some(url);
+                self.session_is(Some(url));
                 let told = told.filter(|at| *at <= self.size);
                 if told.is_none_or(|at| at == part.at) {
                     self.learned(cx).refused_size(&limits, part.length);
@@ -288,8 +304,8 @@ impl Upload {
                     .fail(cx, reply.broken(format!("it claims to hold {at} bytes, of which it was sent fewer")));
             }
         };
-        self.session = Some(url);
         self.hints = upload::hints(reply, &limits, self.hints);
+        self.session_is(Some(url));
         if acked == AckedOffset::At(part.at + part.length) {
             self.proven(cx);
         }
@@ -336,13 +352,16 @@ impl Upload {
         });
         match state {
             Ok(Some((Some(at), url))) => {
-                self.session = Some(url);
+                self.session_is(Some(url));
+                if std::mem::take(&mut self.takes_up) {
+                    self.resumed = at;
+                }
                 self.progress(cx, at);
                 self.next(cx)
             }
             Ok(Some((None, _))) => self.start_over(cx),
             Ok(None) => {
-                self.session = None;
+                self.session_is(None);
                 self.open(cx, false)
             }
             Err(why) => self.fail(cx, why),
@@ -364,7 +383,7 @@ impl Upload {
             return self.fail(cx, reply.refusal(Some("starting over did not help")));
         }
         self.restarts += 1;
-        self.session = None;
+        self.session_is(None);
         self.open(cx, false)
     }
 
@@ -382,7 +401,9 @@ impl Upload {
     /// The registry has gone back in this session to where we can't follow, or nobody knows to where. (Not for ever: that comes to
     /// light when it is asked after a trouble, and these are counted.)
     pub(super) fn start_over(&mut self, cx: &Context<'_>) -> State {
-        match self.session.take() {
+        let session = self.session.clone();
+        self.session_is(None);
+        match session {
             Some(session) => {
                 State::Discarding(self.ask(upload::cancel(&session, self.name(), &cx.session.config().limits)))
             }
@@ -423,21 +444,29 @@ impl Upload {
     pub(super) fn settle(&mut self, brought: Brought) -> State {
         let (repository, blob) = (self.repository.clone(), self.id());
         self.stop_source();
-        self.session = None;
+        self.session_is(None);
         self.meter.raise(self.size);
         self.notes.push_back(match brought {
             Brought::Known | Brought::Existed => Event::Exists { repository, blob },
             Brought::Mounted => Event::Mounted { repository, blob },
             Brought::Sent => Event::Sent { repository, blob, sent: self.size },
         });
-        State::Settled(Box::new(Ok(Uploaded { digest: self.digest.clone(), size: self.size, brought })))
+        State::Settled(Box::new(Ok(Uploaded {
+            digest: self.digest.clone(),
+            size: self.size,
+            resumed: self.resumed,
+            brought,
+        })))
     }
 
     pub(super) fn fail(&mut self, cx: &Context<'_>, why: Error) -> State {
         self.stop_source();
-        match self.session.take() {
+        match self.session.clone() {
+            // What it was told last still holds.
+            Some(_) if self.resumable && may_pass(&why) => State::Settled(Box::new(Err(why))),
             None => State::Settled(Box::new(Err(why))),
             Some(session) => {
+                self.session_is(None);
                 let ask = upload::cancel(&session, self.name(), &cx.session.config().limits);
                 State::GivingUp(self.ask(ask), Box::new(why))
             }

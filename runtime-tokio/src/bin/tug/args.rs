@@ -34,6 +34,8 @@ Examples:
   tug push app.tar localhost:5000/app:v1
   # As it is being saved, without a file
   docker save app:v1 | tug push - localhost:5000/app:v1
+  # The same over a bad line: stopped or killed, the same command goes on where it was
+  tug push app.tar localhost:5000/app:v1 --resume app.state
   # Every image of an archive under its own tags, below a prefix
   tug push images.tar --prefix registry.example.org/mirror
   # An image for this machine, as a tar for `docker load`, podman, skopeo …

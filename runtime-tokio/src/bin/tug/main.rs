@@ -18,6 +18,7 @@ mod pull;
 mod push;
 mod referrers;
 mod registry;
+mod resume;
 mod serve;
 mod setup;
 mod source;
@@ -43,6 +44,10 @@ fn main() -> ExitCode {
         Err(Trouble::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Trouble::Operation(registry_tokio::proto::Error::Cancelled)) => {
             complain("stopped; nothing half-done is visible, and the same command goes on where this one left off");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(Trouble::Stopped(why)) => {
+            complain(why);
             ExitCode::from(INTERRUPTED)
         }
         Err(Trouble::Usage(why)) => {

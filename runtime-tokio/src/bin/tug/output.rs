@@ -17,6 +17,8 @@ pub(crate) enum Trouble {
     Output(io::Error),
     /// What was typed makes no sense, though each part of it does.
     Usage(String),
+    /// Somebody stopped it; how to go on.
+    Stopped(String),
     Other(String),
 }
 
@@ -25,7 +27,7 @@ impl Display for Trouble {
         match self {
             Self::Operation(why) => why.fmt(f),
             Self::Output(why) => write!(f, "standard output can't be written to: {why}"),
-            Self::Usage(why) | Self::Other(why) => f.write_str(why),
+            Self::Usage(why) | Self::Stopped(why) | Self::Other(why) => f.write_str(why),
         }
     }
 }

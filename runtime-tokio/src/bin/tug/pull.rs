@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use registry_tokio::proto::Error;
 use registry_tokio::proto::archive::ArchiveFormat;
 use registry_tokio::proto::flow::{Platforms, Pull as Pulling, PullOptions, PullTotals, Pulled, PulledImage};
 use serde_json::{Value, json};
@@ -10,8 +9,8 @@ use serde_json::{Value, json};
 use crate::args::{Format, Pull, PullFormat, Voice};
 use crate::output::{Trouble, bytes, print};
 use crate::progress::Progress;
-use crate::setup;
 use crate::stored::Party;
+use crate::{resume, setup};
 
 pub(crate) async fn pull(what: Pull, voice: Voice) -> Result<(), Trouble> {
     let parties: Vec<Party> = what.references.iter().map(Party::from).collect();
@@ -29,13 +28,8 @@ pub(crate) async fn pull(what: Pull, voice: Voice) -> Result<(), Trouble> {
         None => Platforms::ThisMachine,
     };
     let flow = Pulling::new(what.references, &what.out, options);
-    let pulled = match progress.run(&client, flow).await {
-        Err(Trouble::Operation(why)) if is_resumable(&why) => {
-            let advice = "what has come so far is kept: the same command goes on from there";
-            return Err(Trouble::Other(format!("{why} ({advice})")));
-        }
-        pulled => pulled?,
-    };
+    let otherwise = "what has come so far is kept: the same command goes on from there";
+    let pulled = resume::run(&progress, &client, flow, what.resume.as_deref(), otherwise).await?;
     progress.say(summary(&pulled.totals));
     let printed = if what.format.contains(&PullFormat::Json) { Format::Json } else { Format::Text };
     print(printed, text(&pulled.images), || as_json(&pulled, &what.out))
@@ -51,11 +45,6 @@ fn archive(formats: &[PullFormat]) -> ArchiveFormat {
         PullFormat::Text | PullFormat::Json => None,
     });
     said.unwrap_or_default()
-}
-
-/// Whether doing it again may help.
-fn is_resumable(why: &Error) -> bool {
-    why.is_transient()
 }
 
 /// `DIGEST` for one image, a line `DIGEST REF` each for several.

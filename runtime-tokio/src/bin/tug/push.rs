@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use crate::args::{Compress, Push, Voice};
 use crate::output::{Trouble, bytes, print};
 use crate::progress::Progress;
-use crate::setup;
 use crate::source::Source;
 use crate::stored::Party;
+use crate::{resume, setup};
 
 pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
     let progress = Progress::new(voice);
@@ -60,7 +60,12 @@ pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
         (Source::Input, _, Destination::Reference(to)) => {
             progress.run(&client, compressing(PushFeed::new(source.feed()?, to, options), compress)).await?
         }
-        (_, _, to) => progress.run(&client, Pushing::new(what.archive, to, options)).await?,
+        (_, _, to) => {
+            let otherwise = "the same command sends only what is missing; with --resume FILE, it also goes on in the middle \
+                             of a blob";
+            let flow = Pushing::new(what.archive, to, options);
+            resume::run(&progress, &client, flow, what.resume.as_deref(), otherwise).await?
+        }
     };
     progress.say(summary(&pushed.totals));
     print(what.format.format, references_text(&pushed.references), || pushed_json(&pushed))
@@ -94,8 +99,13 @@ fn compressing(push: PushFeed, compress: Option<Compress>) -> PushFeed {
     }
 }
 
-/// What can't be done with what comes by standard input.
+/// What can't be done with what goes by, and with what comes by standard input.
 fn check(source: &Source, what: &Push) -> Result<(), Trouble> {
+    if what.resume.is_some() && !matches!(source, Source::Place(_)) {
+        let why = "--resume needs an archive that is read in place: what is compressed, or comes by standard input, goes by \
+                   once; decompress or save it to a file first";
+        return Err(Trouble::Usage(why.to_owned()));
+    }
     if !matches!(source, Source::Input) {
         return Ok(());
     }
@@ -170,6 +180,7 @@ fn pushed_json(pushed: &Pushed) -> Value {
         "references": references_json(&pushed.references),
         "sent": pushed.totals.sent,
         "sentBytes": pushed.totals.sent_bytes,
+        "resumedBytes": pushed.totals.resumed_bytes,
         "existed": pushed.totals.existed,
         "mounted": pushed.totals.mounted,
     })
@@ -179,8 +190,12 @@ pub(crate) fn summary(totals: &Totals) -> String {
     if totals.sent + totals.existed + totals.mounted == 0 {
         return "everything was there already".to_owned();
     }
+    let before = match totals.resumed_bytes {
+        0 => String::new(),
+        resumed => format!(", of which {} had been sent before", bytes(resumed)),
+    };
     format!(
-        "{} of {} blobs sent ({}), {} there already, {} mounted",
+        "{} of {} blobs sent ({}{before}), {} there already, {} mounted",
         totals.sent,
         totals.sent + totals.existed + totals.mounted,
         bytes(totals.sent_bytes),

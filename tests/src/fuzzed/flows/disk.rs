@@ -109,6 +109,11 @@ impl Storage for Files {
         self.files.open_out(path)
     }
 
+    fn open_private(&self, path: &Path) -> io::Result<MemoryFile> {
+        self.open_out(path)?;
+        self.files.open_private(path)
+    }
+
     fn resize(&self, file: &mut MemoryFile, length: u64) -> io::Result<()> {
         self.may_fail()?;
         if length > ROOM {
@@ -130,5 +135,11 @@ impl Storage for Files {
         let content = files.0.get(from).ok_or(io::ErrorKind::NotFound)?;
         self.check(|| check::published(to, content, &self.saved));
         self.files.publish(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.check(|| check_path(path, true));
+        self.may_fail()?;
+        self.files.remove(path)
     }
 }

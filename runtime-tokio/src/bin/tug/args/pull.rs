@@ -48,6 +48,10 @@ pub(crate) struct Pull {
     /// Of an image for several platforms, all of them
     #[arg(long, conflicts_with = "platform")]
     pub(crate) all_platforms: bool,
+    /// Keep in the file STATE what REF leads to while this pull runs, and go on with that if there is such a file, even if its tag
+    /// was moved meanwhile. It is removed when the pull is done. (What has come goes to OUT.partial in any case)
+    #[arg(long, value_name = "STATE")]
+    pub(crate) resume: Option<PathBuf>,
     /// How many blobs are transferred at a time
     #[arg(short, long, value_name = "N", default_value = "4")]
     pub(crate) jobs: NonZeroUsize,

@@ -19,12 +19,15 @@ Examples:
   # As it is being saved
   docker save app:v1 | tug push - localhost:5000/app:v1
   docker save app:v1 | tug push - registry.example.org/team/app:v1 --compress zstd
+  # Over a bad line: stopped or killed, the same command goes on where it was
+  tug push app.tar localhost:5000/app:v1 --resume app.state
   # What would that send?
   tug push app.tar localhost:5000/app:v1 --dry-run
 
 JSON (--format json):
   references            [{reference, digest}]: what leads to the images now
   sent, sentBytes       blobs that were sent, and their bytes
+  resumedBytes          how many of those an interrupted run with --resume had sent
   existed, mounted      blobs that were there already, or were mounted
   With --dry-run: references; missing, [{repository, digest, size}], and their bytes; present; mounts.";
 
@@ -67,6 +70,11 @@ pub(crate) struct Push {
     /// Find out what would be sent, and send nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Keep the state of this push in the file STATE while it runs, and go on from there if there is such a file: also in the
+    /// middle of a blob. It is removed when the push is done. Until then uploads stay open at the registry, as long as that keeps
+    /// them; the file has their URLs, and only its owner can read it
+    #[arg(long, value_name = "STATE", conflicts_with_all = ["dry_run", "compress"])]
+    pub(crate) resume: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) format: FormatArg,
     #[command(flatten)]
