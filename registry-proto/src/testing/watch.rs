@@ -20,7 +20,7 @@ const SHORTEST: usize = 6;
 pub(super) struct Watch {
     /// Passwords and tokens.
     credentials: BTreeSet<String>,
-    /// Queries of URLs that were handed out: with a signed one anybody gets in.
+    /// Queries of URLs that redirects lead to: with a signed one anybody gets in.
     queries: BTreeSet<String>,
 }
 
@@ -32,11 +32,12 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// A request: what it shows to whoever it goes to.
+    /// A request: what it shows to whoever it goes to. Whether anything of that is new.
     ///
     /// # Panics
     /// When an HTTP stack that logs headers would log it.
-    pub(super) fn asked(&mut self, request: &Request<Payload>) {
+    pub(super) fn asked(&mut self, request: &Request<Payload>) -> bool {
+        let before = self.credentials.len();
         for shown in request.headers().get_all(AUTHORIZATION) {
             assert!(shown.is_sensitive(), "what is shown to {} is not marked as a secret", request.uri());
             let Some((scheme, secret)) = shown.to_str().ok().and_then(|shown| shown.split_once(' ')) else { continue };
@@ -58,6 +59,7 @@ impl Watch {
                 decode(secret, true).iter().for_each(|secret| self.keep(secret));
             }
         }
+        self.credentials.len() > before
     }
 
     /// A reply: what it hands out.
@@ -65,6 +67,7 @@ impl Watch {
         let headers = reply.headers();
         if let Some(query) =
             headers.get(LOCATION).and_then(|to| to.to_str().ok()?.split_once('?')).map(|(_, query)| query)
+            && reply.status().is_redirection()
             && query.len() >= SHORTEST
         {
             self.queries.insert(query.to_owned());
@@ -128,7 +131,8 @@ mod tests {
             .header(AUTHORIZATION, shown)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Payload::Bytes(form.into()));
-        watch.asked(&request.unwrap());
+        let request = request.unwrap();
+        assert!(watch.asked(&request) && !watch.asked(&request));
         let reply = |status: u16, body: &'static str| {
             let reply = Response::builder().status(status).header(CONTENT_TYPE, "application/json");
             reply
@@ -138,6 +142,7 @@ mod tests {
         };
         watch.answered(&reply(200, r#"{"token":"a-token","refresh_token":"another","expires_in":300}"#));
         watch.answered(&reply(401, r#"{"token":"a-refusal"}"#));
+        watch.answered(&reply(307, ""));
         let expected = ["a-token", "another", "dXNlcjpzd29yZGZpc2g=", "open sesame", "open%20sesame", "swordfish"]
             .map(str::to_owned);
         assert_eq!(watch.credentials, BTreeSet::from(expected));

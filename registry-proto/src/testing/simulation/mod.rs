@@ -7,7 +7,7 @@
 //! - a flow never waits for nothing, and never spins;
 //! - no more jobs are under way than the configuration allows;
 //! - no password and no token is in an error, an event, or what `Debug` shows of a flow, a job or the session, and no query of a URL
-//!   that a registry has handed out is in an error or an event.
+//!   that a redirect led to is in an error or an event.
 //!
 //! Several operations at a time are one flow: a [`Fleet`](crate::flow::Fleet) of [`Each`](crate::flow::Each).
 
