@@ -60,7 +60,8 @@ impl Kept {
         let read = |digest: &str| {
             let digest: Digest = digest.parse().map_err(|why| format!("{digest}: {why}"))?;
             let bytes = fs::read(self.path(&digest)).map_err(|why| format!("{digest}: {why}"))?;
-            Ok::<_, String>((digest, bytes))
+            let right = digest.algorithm().is_some_and(|algorithm| Digest::compute(algorithm, &bytes) == digest);
+            if right { Ok::<_, String>((digest, bytes)) } else { Err(format!("{digest} is damaged")) }
         };
         registry.create_repository(name);
         for digest in held["blobs"].as_array().into_iter().flatten().filter_map(Value::as_str) {
