@@ -316,7 +316,7 @@ fn over_sockets(runtime: Runtime) {
     // A pipe, whose other end writes as it likes.
     let (reader, mut writer) = io::pipe().unwrap();
     let archive = make::docker_save_legacy(&[SampleImage::new(&["app:v1"], &[&large(1, 3_000_000), b"small"])]);
-    let written = archive.clone();
+    let written = archive;
     let writing = std::thread::spawn(move || {
         for piece in written.chunks(70_001) {
             io::Write::write_all(&mut writer, piece).unwrap();

@@ -195,6 +195,7 @@ fn clients_have_a_method_for_each(runtime: Runtime) {
             methods!(registry_async_std::Client::new().unwrap(), reference, await)
         }),
         Runtime::Blocking => methods!(registry_blocking::Client::new().unwrap(), reference),
+        Runtime::Smol | Runtime::StdNet => unreachable!("they have no client"),
     };
     assert_eq!((&manifest, resolved), (&expected, expected.descriptor()));
     assert_eq!((inspected.digest(), &config[..]), (expected.digest(), &sample.config()[..]));

@@ -189,6 +189,7 @@ fn clients_have_a_method_for_each(runtime: Runtime) {
             ::async_std::task::block_on(async { methods!(registry_async_std::Client::new().unwrap(), app, new, await) })
         }
         Runtime::Blocking => methods!(registry_blocking::Client::new().unwrap(), app, new),
+        Runtime::Smol | Runtime::StdNet => unreachable!("they have no client"),
     };
     assert_eq!(done.listed, (vec!["v1".to_owned()], vec!["app".to_owned()]));
     assert_eq!((done.put, done.tagged), (manifest.descriptor(), manifest.descriptor()));

@@ -119,4 +119,24 @@ fn connections_that_are_cut_after_64_mib(runtime: Runtime) {
     assert!(cut >= 3 && sent * 100 <= size * 105, "{runtime}: {sent} bytes for {size}");
 }
 
-on_all_runtimes!(a_registry_that_is_killed_again_and_again, connections_that_are_cut_after_64_mib);
+/// A registry that loses a session when its body is cut gets chunks that come through, and the next blob gets them at once.
+fn requests_that_are_cut_after_64_mib(runtime: Runtime) {
+    let registry = DockerRegistry::of_small_things();
+    let relay = Relay::before(&registry.host(), Cut::Requests(64 * MIB));
+    let mut config = Config::default();
+    config.transfers = std::num::NonZeroUsize::MIN;
+    let pushed = push(runtime, config, &[150 * MIB, 151 * MIB], &relay.host());
+    let passed = relay.passed();
+    let learned = passed.iter().position(|one| one.method == "PATCH" && one.status == Some(202)).unwrap();
+    let cut = |some: &[Passed]| some.iter().filter(|one| one.status.is_none()).count();
+    println!("{runtime}: {} cuts, {} requests", cut(&passed), passed.len());
+    assert!(cut(&passed[..learned]) > 0, "{runtime}: nothing was cut");
+    assert_eq!(cut(&passed[learned..]), 0, "{runtime}: what was learned is forgotten");
+    check_is_there(&registry.host(), pushed.references[0].digest.as_str());
+}
+
+on_all_runtimes!(
+    a_registry_that_is_killed_again_and_again,
+    connections_that_are_cut_after_64_mib,
+    requests_that_are_cut_after_64_mib,
+);

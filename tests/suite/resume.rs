@@ -370,6 +370,7 @@ fn what_is_cancelled_can_be_gone_on_with() {
 }
 
 /// A flow that is asked to wind down when it starts its `at`-th job.
+#[derive(Debug)]
 struct Stopped<F> {
     flow: F,
     at: u64,

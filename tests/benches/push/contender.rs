@@ -49,6 +49,8 @@ impl Contender {
             Self::Ours(Runtime::Tokio) => "tokio",
             Self::Ours(Runtime::Blocking) => "blocking",
             Self::Ours(Runtime::AsyncStd) => "async-std",
+            Self::Ours(Runtime::Smol) => "smol",
+            Self::Ours(Runtime::StdNet) => "std-net",
             Self::Curl => "curl",
             Self::Skopeo => "skopeo",
             Self::SkopeoGzip => "skopeo-gzip",

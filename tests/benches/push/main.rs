@@ -86,6 +86,7 @@ fn of_something_new(workload: Workload, outcomes: Vec<(Who, Outcome)>) -> Sectio
         Workload::Large | Workload::Usual => |runtime| match runtime {
             Runtime::Tokio | Runtime::Blocking => Target::TimesFloor(1.25),
             Runtime::AsyncStd => Target::TimesFloor(1.5),
+            Runtime::Smol | Runtime::StdNet => Target::Open,
         },
         Workload::Small => |_| Target::TimesFloor(2.0),
     };

@@ -61,6 +61,8 @@ impl Contender {
             Self::Ours(Runtime::Tokio) => "tokio",
             Self::Ours(Runtime::Blocking) => "blocking",
             Self::Ours(Runtime::AsyncStd) => "async-std",
+            Self::Ours(Runtime::Smol) => "smol",
+            Self::Ours(Runtime::StdNet) => "std-net",
             Self::Skopeo => "skopeo",
             Self::SkopeoOci => "skopeo-oci",
             Self::OciClient => "oci-client",

@@ -83,7 +83,7 @@ impl Task {
             Self::PullToDisk | Self::CopyBetween => |_| Target::Open,
             Self::Pull => |runtime| match runtime {
                 Runtime::Tokio | Runtime::Blocking => Target::TimesFloor(1.6),
-                Runtime::AsyncStd => Target::Open,
+                Runtime::AsyncStd | Runtime::Smol | Runtime::StdNet => Target::Open,
             },
             Self::PullSmall => |_| Target::TimesFloor(1.5),
             Self::CopyWithin => |_| Target::Seconds(0.08),
