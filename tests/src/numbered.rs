@@ -34,7 +34,8 @@ pub fn numbers(name: &str, letter: char) -> BTreeSet<u32> {
     parts.filter_map(|part| part.strip_prefix(letter)?.parse().ok()).collect()
 }
 
-/// The names of all functions that the compiler is told are tests: by `#[test]`, or by standing in `on_all_runtimes!`.
+/// The names of all functions that the compiler is told are tests: by `#[test]`, or by standing in `on_all_runtimes!` or
+/// `on_hand_made_runtimes_too!`.
 ///
 /// # Panics
 /// When a source can't be read.
@@ -57,9 +58,11 @@ pub fn tests() -> BTreeSet<String> {
                 None => marked |= line == "#[test]",
             }
         }
-        for list in text.split("on_all_runtimes!(").skip(1) {
-            let names = list.split(')').next().unwrap_or_default().split(',').map(str::trim);
-            found.extend(names.filter(|name| !name.is_empty()).map(str::to_owned));
+        for macro_call in ["on_all_runtimes!(", "on_hand_made_runtimes_too!("] {
+            for list in text.split(macro_call).skip(1) {
+                let names = list.split(')').next().unwrap_or_default().split(',').map(str::trim);
+                found.extend(names.filter(|name| !name.is_empty()).map(str::to_owned));
+            }
         }
     }
     found

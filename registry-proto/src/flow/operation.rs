@@ -146,7 +146,7 @@ mod tests {
         let in_vain = || asked(Ok(503), 1);
         assert!(!is_given_up(&[cut(), retrying(1), in_vain(), retrying(1), cut(), retrying(1)]));
         assert!(is_given_up(&[cut(), retrying(1), in_vain(), retrying(1), cut(), retrying(61)]));
-        assert!(!is_given_up(&[cut(), retrying(1), asked(Ok(404), 1), retrying(1), cut(), retrying(290)]));
+        assert!(!is_given_up(&[cut(), retrying(1), asked(Ok(404), 1), retrying(1), cut(), retrying(180)]));
         // A body that was on its way for so long has got ahead until it was cut.
         let long = asked(Err(FailureKind::Cut), 600);
         assert!(!is_given_up(&[cut(), retrying(1), long, retrying(1), cut(), retrying(170)]));

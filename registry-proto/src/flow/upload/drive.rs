@@ -67,12 +67,11 @@ impl Upload {
                         _ => unreachable!("the state was just matched"),
                     }
                 }
-                State::Discarding(exchange) => {
-                    match ready!(exchange.poll(cx)) {
-                        Err(Error::Cancelled) => self.fail(cx, Error::Cancelled),
-                        // Whatever else comes of it: registries forget sessions that nobody comes back to.
-                        _ => self.open(cx, false),
-                    }
+                State::Discarding { exchange, cancelled } => {
+                    let cancelled = *cancelled;
+                    // Whatever comes of it: registries forget sessions that nobody comes back to.
+                    let _ = ready!(exchange.poll(cx));
+                    if cancelled { self.fail(cx, Error::Cancelled) } else { self.open(cx, false) }
                 }
                 // Something is still to be aborted.
                 State::Settled(_) if self.source.as_ref().is_some_and(|source| source.is_restless()) => {
@@ -127,7 +126,7 @@ impl Flow for Upload {
             State::Opening { post: exchange, .. }
             | State::Sending { exchange, .. }
             | State::Probing(exchange)
-            | State::Discarding(exchange)
+            | State::Discarding { exchange, .. }
             | State::GivingUp(exchange, _) => exchange.handle(cx, done),
             State::CatchingUp(job) if *job == done.id => {
                 self.state = self.hashed(cx, done.outcome);
@@ -140,10 +139,11 @@ impl Flow for Upload {
     fn cancel(&mut self) {
         match &mut self.state {
             State::Checking(look) | State::Confirming(look, _) => look.cancel(),
-            State::Opening { post: exchange, .. }
-            | State::Sending { exchange, .. }
-            | State::Probing(exchange)
-            | State::Discarding(exchange) => {
+            State::Opening { post: exchange, .. } | State::Sending { exchange, .. } | State::Probing(exchange) => {
+                exchange.cancel();
+            }
+            State::Discarding { exchange, cancelled } => {
+                *cancelled = true;
                 exchange.cancel();
             }
             State::CatchingUp(job) => self.state = State::StoppingHash(*job),

@@ -173,7 +173,10 @@ enum State {
     StoppingHash(JobId),
     Stopped,
     /// The session is whole, but of no use; the next one comes after it.
-    Discarding(Exchange),
+    Discarding {
+        exchange: Exchange,
+        cancelled: bool,
+    },
     GivingUp(Exchange, Box<Error>),
     Settled(Box<Result<Uploaded, Error>>),
     Over,

@@ -392,7 +392,8 @@ impl Upload {
         let Some(session) = self.session.clone() else { return self.restart(cx, reply) };
         match self.restart(cx, reply) {
             State::Opening { .. } => {
-                State::Discarding(self.ask(upload::cancel(&session, self.name(), &cx.session.config().limits)))
+                let exchange = self.ask(upload::cancel(&session, self.name(), &cx.session.config().limits));
+                State::Discarding { exchange, cancelled: false }
             }
             failed => failed,
         }
@@ -405,7 +406,8 @@ impl Upload {
         self.session_is(None);
         match session {
             Some(session) => {
-                State::Discarding(self.ask(upload::cancel(&session, self.name(), &cx.session.config().limits)))
+                let exchange = self.ask(upload::cancel(&session, self.name(), &cx.session.config().limits));
+                State::Discarding { exchange, cancelled: false }
             }
             None => self.open(cx, false),
         }
