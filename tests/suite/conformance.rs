@@ -1,9 +1,9 @@
 //! The numbered cases of PROTOCOL §7 against the tests that there are: each of C1 to C101 has one that carries its number, so that
 //! none is lost.
 //!
-//! Most are table tests on the core: `authentication.rs` (C1–C27), `redirects.rs` (C28–C32), `manifest_replies.rs` and `keeping.rs`
+//! Most are table tests on the core: `authentication/` (C1–C27), `redirects.rs` (C28–C32), `manifest_replies.rs` and `keeping.rs`
 //! (C33–C47), `download.rs` (C48–C55), `uploads.rs` and `upload_ends.rs` (C56–C79), `list_replies.rs` (C80–C93) and the archive's own
-//! (C95–C101). What is about sockets (C42, C54, C94) is in `pitfalls.rs` and `hostile_sockets.rs`.
+//! (C95–C101). What is about sockets (C42, C54, C94) is in `pitfalls/` and `hostile_sockets.rs`.
 //!
 //! Where the core decides otherwise than a row asks, the test of that number says how and why (C47, C64, C78, C85, C101).
 

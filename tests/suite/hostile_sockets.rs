@@ -1,7 +1,7 @@
 //! Attackers on the wire (PROTOCOL §6, A12, A31, A41, A43), against all three runtimes: peers that drip, never end, say more
 //! than they announced, or speak without encryption where it was asked for.
 //!
-//! What is merely slow, early or cut is in `pitfalls.rs`.
+//! What is merely slow, early or cut is in `pitfalls/`.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 

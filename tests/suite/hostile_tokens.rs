@@ -1,5 +1,5 @@
 //! A token server as the attacker, and a registry that sends one to it (PROTOCOL §6, actors T and R). What an honest one makes a
-//! client do is in `authentication.rs`, by the cases of the protocol (C1–C27).
+//! client do is in `authentication/`, by the cases of the protocol (C1–C27).
 //!
 //! Each test is named by the attacks that it is about; `registry-proto/THREATS.md` lists them all.
 
