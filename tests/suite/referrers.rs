@@ -22,7 +22,7 @@ use registry_tests::seeds::{for_every_seed, number};
 use registry_tests::server::{self, Answer, Server};
 
 /// How many seeds are run where nobody says otherwise.
-const SEEDS: u64 = 10_000;
+const SEEDS: u64 = 5_000;
 const SBOM: &str = "application/vnd.example.sbom+json";
 const SIGNATURE: &str = "application/vnd.example.signature";
 

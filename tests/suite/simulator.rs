@@ -19,7 +19,7 @@ use registry_tests::seeds::{for_every_seed, for_seeds, number, seeds};
 use registry_tests::together::Together;
 
 /// How many seeds are run where nobody says otherwise.
-const SEEDS: u64 = 60_000;
+const SEEDS: u64 = 20_000;
 /// The same, of those with several operations each.
 const TOGETHER: u64 = 10_000;
 
