@@ -181,7 +181,7 @@ fn a22_a23_forged_tars() {
         ),
         ("a name by PAX and another by GNU", {
             let maker = with_layer_at("l").pax(&[("path", "l")]);
-            maker.entry(tar::EntryType::GNULongName, "././@LongLink", "", b"other\0").file("l", b"layer").finish()
+            maker.entry(b'L', "././@LongLink", "", b"other\0").file("l", b"layer").finish()
         }),
         ("a sparse file", with_layer_at("l").pax(&[("GNU.sparse.size", "99999999999")]).file("l", b"layer").finish()),
         (

@@ -88,9 +88,8 @@ pub(super) fn config(
             });
         }
     }
-    let config = ImageConfig::parse(&bytes).map_err(|why| {
-        ArchiveFault::json(format!("the config `{written}`"), format!("is not JSON of a config: {why}"))
-    })?;
+    let config = ImageConfig::parse(&bytes)
+        .map_err(|why| ArchiveFault::json(format!("the config `{written}`"), format!("is {why}")))?;
     Ok(SavedConfig { digest, place, config })
 }
 

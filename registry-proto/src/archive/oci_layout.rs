@@ -263,7 +263,7 @@ impl<F: Files> Walk<'_, '_, F> {
             }
         };
         verify(&entry, blob, &bytes)?;
-        ImageConfig::parse(&bytes).map_err(|why| ArchiveFault::json(entry, format!("is not JSON of a config: {why}")))
+        ImageConfig::parse(&bytes).map_err(|why| ArchiveFault::json(entry, format!("is {why}")))
     }
 
     /// Where a blob is: in the archive, or in its own descriptor.

@@ -1,11 +1,17 @@
 //! Image configurations (image-spec, config.md).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 use crate::spec::descriptor::null_is_default;
 use crate::spec::{Digest, Platform, strict_json};
+
+/// Why bytes are not taken for a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the JSON of an image's configuration: {0}")]
+pub struct ImageConfigError(String);
 
 /// What an image's configuration says about it. Read, never written: its bytes are what counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -59,8 +65,8 @@ pub struct RuntimeConfig {
     #[serde(default, deserialize_with = "null_is_default")]
     pub labels: BTreeMap<String, String>,
     /// Ports that it listens on, `port/protocol` each.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub exposed_ports: BTreeMap<String, serde_json::Value>,
+    #[serde(default, deserialize_with = "names")]
+    pub exposed_ports: BTreeSet<String>,
 }
 
 /// An image's layers, unpacked.
@@ -93,8 +99,8 @@ impl ImageConfig {
     ///
     /// # Errors
     /// When it is not the JSON of a configuration.
-    pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        strict_json::object(bytes)
+    pub fn parse(bytes: &[u8]) -> Result<Self, ImageConfigError> {
+        strict_json::object(bytes).map_err(|why| ImageConfigError(why.to_string()))
     }
 
     /// The platform it is for.
@@ -106,6 +112,12 @@ impl ImageConfig {
             ..Platform::default()
         }
     }
+}
+
+/// A set, as Go writes it: an object whose values say nothing.
+fn names<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeSet<String>, D::Error> {
+    let named = Option::<BTreeMap<String, IgnoredAny>>::deserialize(from)?;
+    Ok(named.unwrap_or_default().into_keys().collect())
 }
 
 #[cfg(test)]

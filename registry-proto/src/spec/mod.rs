@@ -31,7 +31,7 @@ pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError};
 pub use error_body::{ApiError, ErrorCode, parse_error_body};
 pub(crate) use error_body::{clean, commands};
-pub use image_config::{History, ImageConfig, RootFs, RuntimeConfig};
+pub use image_config::{History, ImageConfig, ImageConfigError, RootFs, RuntimeConfig};
 pub use lead::{LocationError, same_origin};
 pub use link::next_link;
 pub use manifest::{ImageManifest, Index, Manifest, ManifestContent, ManifestError};

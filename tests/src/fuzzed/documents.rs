@@ -84,9 +84,7 @@ pub fn config(data: &[u8]) {
     }
     // Written down by another program, it says the same. (Numbers with a fraction may be rounded.)
     let Ok(document) = serde_json::from_slice::<serde_json::Value>(data) else { return };
-    let mut again = ImageConfig::parse(document.to_string().as_bytes()).expect("it is the same document");
-    assert!(again.config.exposed_ports.keys().eq(config.config.exposed_ports.keys()));
-    again.config.exposed_ports.clone_from(&config.config.exposed_ports);
+    let again = ImageConfig::parse(document.to_string().as_bytes()).expect("it is the same document");
     assert_eq!(again, config);
 }
 

@@ -18,38 +18,38 @@ impl TarMaker {
     /// A regular file.
     #[must_use]
     pub fn file(self, name: &str, content: &[u8]) -> Self {
-        self.entry(EntryType::Regular, name, "", content)
+        self.entry(b'0', name, "", content)
     }
 
     /// A folder.
     #[must_use]
     pub fn folder(self, name: &str) -> Self {
-        self.entry(EntryType::Directory, name, "", &[])
+        self.entry(b'5', name, "", &[])
     }
 
     /// A symbolic link; its target counts from its own folder.
     #[must_use]
     pub fn symlink(self, name: &str, target: &str) -> Self {
-        self.entry(EntryType::Symlink, name, target, &[])
+        self.entry(b'2', name, target, &[])
     }
 
     /// A hard link; its target counts from the archive's root.
     #[must_use]
     pub fn hard_link(self, name: &str, target: &str) -> Self {
-        self.entry(EntryType::Link, name, target, &[])
+        self.entry(b'1', name, target, &[])
     }
 
     /// PAX records for the entry that follows.
     #[must_use]
     pub fn pax(self, records: &[(&str, &str)]) -> Self {
         let block = tar_header::pax_records(records);
-        self.entry(EntryType::XHeader, "PaxHeaders.0/x", "", block.as_bytes())
+        self.entry(b'x', "PaxHeaders.0/x", "", block.as_bytes())
     }
 
     /// An entry of any type. Names that the header can't hold are cut off: give them by [`TarMaker::pax`] before.
     #[must_use]
-    pub fn entry(self, kind: EntryType, name: &str, target: &str, content: &[u8]) -> Self {
-        let header = tar_header::header(kind, name, target, content.len() as u64);
+    pub fn entry(self, kind: u8, name: &str, target: &str, content: &[u8]) -> Self {
+        let header = tar_header::header(EntryType::new(kind), name, target, content.len() as u64);
         self.raw(header.as_bytes()).padded(content)
     }
 

@@ -54,9 +54,9 @@ fn strange_entries_matter_only_when_they_are_asked_for() {
     let harmless = one_layer("l")
         .file("../../etc/passwd", b"x")
         .file("/abs", b"x")
-        .entry(EntryType::Fifo, "pipe", "", b"")
+        .entry(EntryType::Fifo.as_byte(), "pipe", "", b"")
         .symlink("away", "/etc/shadow")
-        .entry(EntryType::new(b'Z'), "unknown", "", b"body")
+        .entry(b'Z', "unknown", "", b"body")
         .file("l", b"old")
         .file("l", b"layer");
     assert_eq!(read(harmless.finish()).unwrap().blobs().count(), 2, "the last of two layers wins");
@@ -68,7 +68,7 @@ fn strange_entries_matter_only_when_they_are_asked_for() {
         fault(one_layer("l").file("l", b"layer").file("/manifest.json", b"[]").finish()).0,
         ArchiveFault::Tar { .. }
     ));
-    let pipe = fault(one_layer("pipe").entry(EntryType::Fifo, "pipe", "", b"").finish()).1;
+    let pipe = fault(one_layer("pipe").entry(EntryType::Fifo.as_byte(), "pipe", "", b"").finish()).1;
     assert!(pipe.contains("`pipe` is a device or pipe, not a file"), "{pipe}");
     assert!(fault(one_layer("d").folder("d/").finish()).1.contains("`d` is a folder"));
 }
@@ -87,9 +87,10 @@ fn c99_sizes_that_two_readers_would_see_differently() {
     assert!(matches!(fault(huge.finish()).0, ArchiveFault::Truncated { .. }));
     let linked = one_layer("l").raw(&header("l", 5, |header| header.set_entry_type(EntryType::Symlink)));
     assert!(matches!(fault(linked.padded(b"layer").finish()).0, ArchiveFault::Tar { .. }));
-    let global = one_layer("l").entry(EntryType::XGlobalHeader, "g", "", b"9 size=7\n").file("l", b"layer");
+    let global = one_layer("l").entry(EntryType::XGlobalHeader.as_byte(), "g", "", b"9 size=7\n").file("l", b"layer");
     assert!(matches!(fault(global.finish()).0, ArchiveFault::Tar { .. }));
-    let comment = one_layer("l").entry(EntryType::XGlobalHeader, "g", "", b"13 comment=x\n").file("l", b"layer");
+    let comment =
+        one_layer("l").entry(EntryType::XGlobalHeader.as_byte(), "g", "", b"13 comment=x\n").file("l", b"layer");
     assert!(read(comment.finish()).is_ok());
 }
 
@@ -157,7 +158,7 @@ fn c99_nine_gib_are_jumped_over() {
 fn c99_extension_headers() {
     let long = format!("{}/layer.tar", "d".repeat(200));
     let gnu = |maker: TarMaker, name: &str| {
-        maker.entry(EntryType::GNULongName, "././@LongLink", "", format!("{name}\0").as_bytes())
+        maker.entry(EntryType::GNULongName.as_byte(), "././@LongLink", "", format!("{name}\0").as_bytes())
     };
     assert!(read(one_layer(&long).pax(&[("path", &long)]).file("cut", b"layer").finish()).is_ok());
     assert!(read(gnu(one_layer(&long), &long).file("cut", b"layer").finish()).is_ok());

@@ -124,7 +124,7 @@ fn describe_config(text: &mut String, config: &ImageConfig) {
     named("directory", run.working_dir.as_deref());
     named("entrypoint", Some(&run.entrypoint.join(" ")));
     named("command", Some(&run.cmd.join(" ")));
-    for port in run.exposed_ports.keys() {
+    for port in &run.exposed_ports {
         named("port", Some(port));
     }
     for variable in &run.env {
@@ -231,7 +231,7 @@ fn config_json(value: &mut Value, config: &ImageConfig) {
     value["entrypoint"] = json!(run.entrypoint);
     value["cmd"] = json!(run.cmd);
     value["labels"] = json!(run.labels);
-    value["exposedPorts"] = run.exposed_ports.keys().map(String::as_str).collect();
+    value["exposedPorts"] = run.exposed_ports.iter().map(String::as_str).collect();
     let steps = config.history.iter().map(|step| {
         json!({
             "created": step.created,
