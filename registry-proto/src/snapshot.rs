@@ -15,8 +15,6 @@ use std::sync::Arc;
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::upload::ChunkHints;
-use crate::limits::Limits;
 use crate::secret::Secret;
 use crate::spec::{Digest, Repository, object, redacted};
 
@@ -251,8 +249,8 @@ impl fmt::Debug for Snapshot {
 }
 
 impl UploadSession {
-    pub(crate) fn new(url: &Uri, hints: ChunkHints) -> Self {
-        Self { url: url.to_string(), chunk_min: hints.min, chunk_max: hints.max }
+    pub(crate) fn new(url: &Uri, chunk_min: u64, chunk_max: Option<u64>) -> Self {
+        Self { url: url.to_string(), chunk_min, chunk_max }
     }
 
     /// The URL, unchecked.
@@ -260,9 +258,12 @@ impl UploadSession {
         &self.url
     }
 
-    /// How large its chunks should be, as far as that makes sense.
-    pub(crate) fn hints(&self, limits: &Limits) -> ChunkHints {
-        ChunkHints { min: self.chunk_min, max: self.chunk_max }.within(limits)
+    pub(crate) const fn chunk_min(&self) -> u64 {
+        self.chunk_min
+    }
+
+    pub(crate) const fn chunk_max(&self) -> Option<u64> {
+        self.chunk_max
     }
 }
 
@@ -312,7 +313,7 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         let url = "https://r.example/v2/n/blobs/uploads/u?_state=signed".parse().unwrap();
-        let session = UploadSession::new(&url, ChunkHints { min: 5, max: Some(9) });
+        let session = UploadSession::new(&url, 5, Some(9));
         let repository = "r.example/n".parse().unwrap();
         let name = "r.example/n:v1".to_owned();
         Snapshot::new(Facts::Push(PushFacts {

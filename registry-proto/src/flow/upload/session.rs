@@ -32,7 +32,7 @@ impl Upload {
 
     /// The session is at this URL now, with the hints that it has now, or over.
     pub(super) fn session_is(&mut self, url: Option<Uri>) {
-        let session = url.as_ref().map(|url| UploadSession::new(url, self.hints));
+        let session = url.as_ref().map(|url| UploadSession::new(url, self.hints.min, self.hints.max));
         if self.resumable && self.told != session {
             self.told.clone_from(&session);
             self.notes.push_back(Event::Session { repository: self.repository.clone(), blob: self.id(), session });

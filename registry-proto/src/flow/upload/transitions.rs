@@ -7,7 +7,7 @@ use super::hash::running;
 use super::part::Part;
 use super::{Brought, IfAbsent, State, Then, Upload, Uploaded};
 use crate::endpoint::Reply;
-use crate::endpoint::upload::{self, SessionState, Started};
+use crate::endpoint::upload::{self, ChunkHints, SessionState, Started};
 use crate::error::Error;
 use crate::event::Event;
 use crate::flow::{Answer, Context, Held};
@@ -55,7 +55,8 @@ impl Upload {
 
     /// There is a session that an earlier process has sent who knows how much in.
     fn take_up(&mut self, cx: &Context<'_>, url: Uri, session: &UploadSession) -> State {
-        self.hints = session.hints(&cx.session.config().limits);
+        let hints = ChunkHints { min: session.chunk_min(), max: session.chunk_max() };
+        self.hints = hints.within(&cx.session.config().limits);
         // As far as anybody here knows, all of it.
         (self.session, self.handed, self.takes_up) = (Some(url), self.size, true);
         self.tell_sending();
