@@ -326,6 +326,28 @@ mod tests {
     }
 
     #[test]
+    fn c54_how_large_a_blob_is() {
+        let (asked, digest, nothing) =
+            (Uri::from_static("https://r.example/v2/n/blobs/uploads/"), Digest::of(b"abc"), Digest::of(b""));
+        let size_by = |status, length: &str, of: &Digest| {
+            size(&golden::reply(status, &[("content-length", length)], ""), &asked, of).ok()
+        };
+        assert_eq!(size_by(200, "3", &digest), Some(Some(3)));
+        assert_eq!(size_by(200, "0", &digest), Some(None), "a proxy's doing");
+        assert_eq!(size_by(200, "", &digest), Some(None));
+        assert_eq!(size_by(200, "0", &nothing), Some(Some(0)));
+        assert_eq!([size_by(404, "", &digest), size_by(403, "", &digest)], [None, None], "the registry's own word");
+        let peeked =
+            |status, header: (&str, &str), of: &Digest| peeked_size(&golden::reply(status, &[header], ""), of).ok();
+        assert_eq!(peeked(206, ("content-range", "bytes 0-0/3"), &digest), Some(3));
+        assert_eq!(peeked(206, ("content-range", "bytes 0-0/*"), &digest), None);
+        assert_eq!(peeked(200, ("content-length", "3"), &digest), Some(3));
+        assert_eq!(peeked(200, ("content-length", "0"), &digest), None);
+        assert_eq!(peeked(416, ("content-range", "bytes */0"), &nothing), Some(0));
+        assert_eq!(peeked(416, ("content-range", "bytes */0"), &digest), None);
+    }
+
+    #[test]
     fn c54_what_storage_says_to_a_head_tells_nothing() {
         let (origin, name, digest) = (golden::origin(), "a/b".parse().unwrap(), Digest::of(b"abc"));
         let asked = url(&origin, &name, &digest);
@@ -342,7 +364,7 @@ mod tests {
             assert_eq!(exists(&golden::reply(status, &[], ""), &asked, 3).ok(), told, "{status}");
         }
         assert_eq!(
-            golden::text(&peek(&origin, &name, &digest, &Limits::default())),
+            golden::text(&peek(&origin, &name, &digest, ScopeSet::push(&name), &Limits::default())),
             format!(
                 "GET https://r.example/v2/a/b/blobs/{digest}\naccept-encoding: identity\nrange: bytes=0-0\n(repository:a/b:pull,push)\n"
             )
