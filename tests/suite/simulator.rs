@@ -130,14 +130,15 @@ fn cancel_everywhere<T: Debug>(seed: u64, run: impl Fn(u64) -> (Simulation, Ran<
             Err(why) => assert!(matches!(why, Error::Cancelled), "{told}: {why}"),
         }
         // Nobody can close a session that he was not told of, or that the registry does not find where it said it to be (some sign how
-        // far it has come, and it has come further).
+        // far it has come, and it has come further), or of which it doesn't say how far it has come (`0-0`), so that it is left for another.
         let is_lost = |asked: &&Asked| match asked.status {
             None => asked.line.starts_with("POST "),
-            Some(status) => tidies(&asked.line) && !status.is_success(),
+            Some(status) if tidies(&asked.line) => !status.is_success(),
+            Some(_) => asked.line.starts_with("GET ") && asked.line.contains("/blobs/uploads/"),
         };
         let (lost, ledger) = (ran.requests.iter().filter(is_lost).count(), world.registry().ledger());
         let open = ledger.sessions.values().filter(|session| session.outcome == Outcome::Open).count();
-        assert!(open <= lost, "{told}: {open} sessions are left open\n{:#?}", ran.requests);
+        assert!(open <= lost, "{told}: {open} sessions are left open after {asked:#?}\n{:#?}", ran.requests);
         let soon = ran.cancelled.is_none_or(|at| ran.took - at < Duration::from_secs(1));
         assert!(soon, "{told}: it takes its time");
         if ran.cancelled.is_none() {
