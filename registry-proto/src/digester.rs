@@ -28,6 +28,8 @@ pub struct Digester {
     /// Boxed, since digesters travel with jobs and answers, and a SHA-512 is large.
     hash: Box<Hash>,
     at: u64,
+    /// Up to where the body went that it ran along with: less than the hash, where bytes were sent once more.
+    body_at: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -55,7 +57,7 @@ impl Digester {
             Algorithm::Sha384 => Hash::Sha384(Sha384::new()),
             Algorithm::Sha512 => Hash::Sha512(Sha512::new()),
         };
-        Self { hash: Box::new(hash), at: 0 }
+        Self { hash: Box::new(hash), at: 0, body_at: None }
     }
 
     /// Takes in `bytes`, which stand at `offset` in the blob. What lies below the watermark is skipped.
@@ -78,6 +80,17 @@ impl Digester {
     /// How many bytes have been hashed.
     pub const fn at(&self) -> u64 {
         self.at
+    }
+
+    /// With up to where its body went.
+    pub(crate) const fn of_body(mut self, at: u64) -> Self {
+        self.body_at = Some(at);
+        self
+    }
+
+    /// Up to where in the blob the body went that it ran along with.
+    pub(crate) fn body_at(&self) -> u64 {
+        self.body_at.unwrap_or(self.at)
     }
 
     /// The digest of what has been hashed so far.

@@ -49,10 +49,12 @@ pub enum Error {
         /// Which limit it ran into.
         because: String,
     },
-    /// A local file could not be read, or does not hold what it should.
+    /// Something here failed, not out there: a local file could not be read or written, or does not hold what it should; what has
+    /// gone by would have to be sent again; a thread or task broke down. [`Failure::kind`] says which.
     #[error("{0}{advice}", advice = local_advice(.0))]
     Local(Failure),
-    /// The archive is not what it should be. Nothing was sent.
+    /// The archive is not what it should be. Nothing was sent of one that is in a file; of one that
+    /// [goes by](crate::flow::PushFeed), blobs may have been, but no manifest.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// There is a snapshot to go on from, but not of this operation, or not a whole one. Nothing was transferred.
@@ -68,7 +70,11 @@ pub enum Error {
         /// The digest of what came.
         found: Digest,
     },
-    /// The operation was asked for something that makes no sense.
+    /// What the registry or the archive holds is nothing that this can be done with: no image for the platform, of a kind that is not
+    /// known here, more of it than is taken. The text says what there is.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// The operation was asked for something that makes no sense, whatever there is.
     #[error("{0}")]
     Misuse(String),
     /// The operation was cancelled.

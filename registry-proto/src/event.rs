@@ -14,8 +14,8 @@ use crate::spec::{Descriptor, Digest, MediaType, Repository, TagOrDigest};
 /// Something worth telling, in the order in which it happened.
 ///
 /// For each blob that is pushed or copied: `Queued`, then one of `Exists`, `Mounted` or `Sending` … `Sent`, with `Sent` never
-/// going back, however often bytes had to be sent again (of an archive that goes by: `Passing`, then `Sent`). For each that is pulled: `Queued`, then `Kept` or `Fetching` and
-/// `Fetched`.
+/// going back, however often bytes had to be sent again (of an archive that goes by: `Passing`, then `Sent`). For each that is
+/// pulled: `Queued`, then `Kept` or `Fetching` and `Fetched`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

@@ -18,8 +18,11 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 use crate::spec::{Digest, Repository, object, redacted};
 
-/// The version of the snapshots that are written. Others are refused: what they leave out can't be made up.
-const VERSION: u64 = 1;
+/// The newest version. Others than it and [`BEFORE`] are refused: what they leave out can't be made up.
+const VERSION: u64 = 2;
+/// The version that can't say how large a chunk may be. What has nothing to say about that is written in it still, so that whoever
+/// knows no other reads it.
+const BEFORE: u64 = 1;
 
 /// The state of a [`Push`](crate::flow::Push) or [`Pull`](crate::flow::Pull), from which another process can go on.
 ///
@@ -29,8 +32,8 @@ const VERSION: u64 = 1;
 /// ```
 /// use registry_proto::{Snapshot, SnapshotFault};
 ///
-/// let newer = br#"{"version": 2, "facts": {}}"#;
-/// assert_eq!(Snapshot::parse(newer).unwrap_err().fault, SnapshotFault::Version { found: 2 });
+/// let newer = br#"{"version": 3, "facts": {}}"#;
+/// assert_eq!(Snapshot::parse(newer).unwrap_err().fault, SnapshotFault::Version { found: 3 });
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snapshot(Facts);
@@ -43,6 +46,9 @@ pub struct UploadSession {
     url: String,
     /// The least that the registry takes at a time, in bytes (`OCI-Chunk-Min-Length`).
     chunk_min: u64,
+    /// The most, if it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chunk_max: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +124,7 @@ pub enum SnapshotFault {
     #[error("it holds no state of an operation, or was damaged ({0})")]
     Damaged(String),
     /// Another version of this software has written it.
-    #[error("it has version {found}, and only version {VERSION} is understood here")]
+    #[error("it has version {found}, and only {BEFORE} and {VERSION} are understood here")]
     Version {
         /// Its version.
         found: u64,
@@ -191,7 +197,7 @@ impl Snapshot {
             SnapshotError::new(SnapshotFault::Damaged(why))
         };
         let head: Head = object(bytes).map_err(damaged)?;
-        if head.version != VERSION {
+        if ![BEFORE, VERSION].contains(&head.version) {
             return Err(SnapshotError::new(SnapshotFault::Version { found: head.version }));
         }
         let document: Document = object(bytes).map_err(damaged)?;
@@ -204,8 +210,15 @@ impl Snapshot {
 
     /// As JSON, to be kept where only its owner can read it.
     pub fn to_secret(&self) -> Secret {
-        let document = Document { version: VERSION, digest: digest(&self.0), facts: self.0.clone() };
+        let document = Document { version: self.version(), digest: digest(&self.0), facts: self.0.clone() };
         Secret::new(serde_json::to_string(&document).expect("texts and numbers are all that there is"))
+    }
+
+    fn version(&self) -> u64 {
+        match &self.0 {
+            Facts::Push(push) if push.sessions.iter().any(|open| open.session.chunk_max.is_some()) => VERSION,
+            Facts::Push(_) | Facts::Pull(_) => BEFORE,
+        }
     }
 
     /// What of a push it holds.
@@ -236,8 +249,8 @@ impl fmt::Debug for Snapshot {
 }
 
 impl UploadSession {
-    pub(crate) fn new(url: &Uri, chunk_min: u64) -> Self {
-        Self { url: url.to_string(), chunk_min }
+    pub(crate) fn new(url: &Uri, chunk_min: u64, chunk_max: Option<u64>) -> Self {
+        Self { url: url.to_string(), chunk_min, chunk_max }
     }
 
     /// The URL, unchecked.
@@ -247,6 +260,10 @@ impl UploadSession {
 
     pub(crate) const fn chunk_min(&self) -> u64 {
         self.chunk_min
+    }
+
+    pub(crate) const fn chunk_max(&self) -> Option<u64> {
+        self.chunk_max
     }
 }
 
@@ -296,7 +313,7 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         let url = "https://r.example/v2/n/blobs/uploads/u?_state=signed".parse().unwrap();
-        let session = UploadSession::new(&url, 5);
+        let session = UploadSession::new(&url, 5, Some(9));
         let repository = "r.example/n".parse().unwrap();
         let name = "r.example/n:v1".to_owned();
         Snapshot::new(Facts::Push(PushFacts {
@@ -315,12 +332,30 @@ mod tests {
         assert_eq!(
             written.expose(),
             format!(
+                r#"{{"version":2,"facts":{{"push":{{"archive":"{}","to":{{"words":"r.example/n:v1","digest":"{}"}},"sessions":[{{"repository":"r.example/n","blob":"{}","session":{{"url":"https://r.example/v2/n/blobs/uploads/u?_state=signed","chunk_min":5,"chunk_max":9}}}}]}}}},"digest":"{digest}"}}"#,
+                Digest::of(b"archive"),
+                Digest::of(b"r.example/n:v1"),
+                Digest::of(b"blob"),
+            )
+        );
+    }
+
+    #[test]
+    fn what_the_version_before_could_say_is_said_in_it() {
+        let Facts::Push(mut facts) = snapshot().0 else { unreachable!("it is of a push") };
+        facts.sessions[0].session.chunk_max = None;
+        let before = Snapshot::new(Facts::Push(facts));
+        let (written, digest) = (before.to_secret(), digest(&before.0));
+        assert_eq!(
+            written.expose(),
+            format!(
                 r#"{{"version":1,"facts":{{"push":{{"archive":"{}","to":{{"words":"r.example/n:v1","digest":"{}"}},"sessions":[{{"repository":"r.example/n","blob":"{}","session":{{"url":"https://r.example/v2/n/blobs/uploads/u?_state=signed","chunk_min":5}}}}]}}}},"digest":"{digest}"}}"#,
                 Digest::of(b"archive"),
                 Digest::of(b"r.example/n:v1"),
                 Digest::of(b"blob"),
             )
         );
+        assert_eq!(Snapshot::parse(written.expose().as_bytes()), Ok(before));
     }
 
     #[test]

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use registry_proto::archive::make::{self, MemoryDisk, SampleImage, TarMaker};
-use registry_proto::archive::{Archive, ArchiveFault, Feed, Limits};
+use registry_proto::archive::{Archive, ArchiveFault, Compressor, Feed, Limits, Squeeze};
 use registry_proto::flow::{Destination, Push, PushFeed, PushOptions, Pushed, ReadFeed};
-use registry_proto::spec::Reference;
-use registry_proto::testing::registry::{Profile, Registry};
+use registry_proto::spec::{Descriptor, Digest, ImageManifest, Manifest, MediaType, Reference};
+use registry_proto::testing::registry::{Mount, Profile, Registry};
 use registry_proto::testing::script::{Request, Script};
 use registry_proto::testing::simulation::{Faults, Ran, Simulation};
 use registry_proto::{Config, Error, Event, Session, UploadPolicy};
@@ -284,6 +284,134 @@ fn what_goes_by_twice_goes_where_it_belongs() {
     let ran = elsewhere.run(&mut Session::new(config(4096), 1), only);
     assert_eq!(ran.result.unwrap().totals.sent, 3);
     assert_eq!(elsewhere.registry().repositories(), ["below/four"]);
+}
+
+/// Whoever writes may keep its pipe open for as long as it likes: the archive is complete.
+#[test]
+fn nobody_waits_for_what_comes_after_the_end() {
+    struct Held;
+    impl Read for Held {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            panic!("somebody waits for it")
+        }
+    }
+    let archive = make::docker_save_oci(&[image()]);
+    let held = || Feed::new("standard input", Cursor::new(archive.clone()).chain(Held));
+    let mut world = world(MemoryDisk::default());
+    let mut session = Session::new(config(4096), 1);
+    world.run(&mut session, ReadFeed::new(held())).result.unwrap().into_result().unwrap();
+    world.run(&mut session, PushFeed::new(held(), reference(), PushOptions::default())).result.unwrap();
+    assert_eq!(world.registry().tags("app"), ["v1"]);
+}
+
+/// Every other byte, as if that could be undone.
+struct Half;
+
+impl Squeeze for Half {
+    fn squeeze(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        out.extend(bytes.iter().step_by(2));
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: &mut Vec<u8>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn compressor() -> Compressor {
+    Compressor::gzip(|| Ok(Box::new(Half)))
+}
+
+fn one_layer(media_type: MediaType, layer: &Bytes) -> Manifest {
+    ImageManifest {
+        media_type: Some(MediaType::OCI_MANIFEST),
+        artifact_type: None,
+        config: Descriptor::new(MediaType::OCI_EMPTY, Digest::of(b"{}"), 2),
+        layers: vec![Descriptor::new(media_type, Digest::of(layer), layer.len() as u64)],
+        subject: None,
+        annotations: std::collections::BTreeMap::new(),
+    }
+    .to_manifest()
+}
+
+/// An OCI archive of this root.
+fn oci_archive(root: &Manifest, blobs: &[&Bytes]) -> Bytes {
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [root.descriptor()]}).to_string();
+    let maker =
+        TarMaker::new().file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#).file("index.json", index.as_bytes());
+    let blobs = blobs.iter().copied().chain([root.bytes()]);
+    blobs.fold(maker, |maker, blob| maker.file(&format!("blobs/sha256/{}", Digest::of(blob).encoded()), blob)).finish()
+}
+
+/// What is a tar, but no layer, stays what it is; where nobody can know in time, that is an error.
+#[test]
+fn only_layers_are_compressed() {
+    let tar = TarMaker::new().file("a", &large(1, 9000)).finish();
+    let root = one_layer(MediaType::new("application/vnd.example.files.tar"), &tar);
+    let archive = oci_archive(&root, &[&Bytes::from_static(b"{}"), &tar]);
+    let mut world = world(MemoryDisk::default());
+    let mut session = Session::new(config(4096), 1);
+    let push = PushFeed::new(feed(&archive), reference(), PushOptions::default()).compressing(compressor());
+    let why = world.run(&mut session, push).result.unwrap_err().to_string();
+    assert!(why.contains("push without compressing"), "{why}");
+
+    let first = world.run(&mut session, ReadFeed::new(feed(&archive)).compressing(compressor()));
+    let first = first.result.unwrap().into_result().unwrap();
+    let to = Destination::Reference(reference());
+    let push = PushFeed::again(feed(&archive), first, to, PushOptions::default()).compressing(compressor());
+    world.run(&mut session, push).result.unwrap();
+    assert_eq!(world.registry().manifest("app", "v1").unwrap().0, root.bytes());
+    assert_eq!(world.registry().blob("app", Digest::of(&tar).as_str()), Some(tar));
+}
+
+/// What an index says about a manifest that was made anew is about the new one.
+#[test]
+fn an_index_follows_its_compressed_images() {
+    let tar = TarMaker::new().file("a", &large(1, 9000)).finish();
+    let image = one_layer(MediaType::OCI_LAYER, &tar);
+    let said = one_layer(MediaType::new("application/vnd.in-toto+json"), &Bytes::from_static(b"{}"));
+    let described = Descriptor { data: Some("e30=".to_owned()), ..image.descriptor() };
+    let mut attests = said.descriptor();
+    attests.platform = Some("unknown/unknown".parse().unwrap());
+    attests.annotations.insert("vnd.docker.reference.digest".to_owned(), image.digest().to_string());
+    let root = serde_json::json!({"schemaVersion": 2, "manifests": [described, attests]}).to_string();
+    let root = Manifest::parse(root.into(), Some(MediaType::OCI_INDEX.as_str()), None).unwrap();
+    let archive = oci_archive(&root, &[&Bytes::from_static(b"{}"), &tar, image.bytes(), said.bytes()]);
+    let mut world = world(MemoryDisk::default());
+    let push = PushFeed::new(feed(&archive), reference(), PushOptions::default()).compressing(compressor());
+    world.run(&mut Session::new(config(4096), 1), push).result.unwrap();
+    let (bytes, media_type) = world.registry().manifest("app", "v1").unwrap();
+    let found = Manifest::parse(bytes, Some(&media_type), None).unwrap();
+    let [child, attests] = &found.index().unwrap().manifests[..] else { panic!("{found:?}") };
+    assert!(child.digest != *image.digest() && child.data.is_none(), "{child:?}");
+    assert_eq!(attests.attests().as_ref(), Some(&child.digest));
+}
+
+/// What went to one place can't go to another that doesn't take it over from there: nobody has it any more.
+#[test]
+fn what_would_have_to_be_sent_twice_is_refused() {
+    let push = |world: &mut Simulation, tags: &[&str]| {
+        let archive = make::docker_save_legacy(&[SampleImage::new(tags, &[&large(9, 20_000)])]);
+        let mut session = Session::new(config(4096), 1);
+        let first = world.run(&mut session, ReadFeed::new(feed(&archive))).result.unwrap().into_result().unwrap();
+        world.run(
+            &mut session,
+            PushFeed::again(feed(&archive), first, Destination::OriginalTags, PushOptions::default()),
+        )
+    };
+    let mut two = world(MemoryDisk::default()).with_registry("localhost:6000", Registry::new(Profile::strict()));
+    let ran = push(&mut two, &["localhost:5000/app:v1", "localhost:6000/app:v1"]);
+    let why = ran.result.unwrap_err();
+    assert!(matches!(why, Error::Misuse(_)) && why.to_string().contains("one registry after the other"), "{why}");
+    assert!(ran.requests.is_empty(), "{:?}", ran.requests);
+
+    let mut profile = Profile::strict();
+    profile.mount = Mount::Ignored;
+    let mut one = Simulation::new(1, Registry::new(profile), MemoryDisk::default());
+    let ran = push(&mut one, &["localhost:5000/app:v1", "localhost:5000/other:v1"]);
+    let why = ran.result.unwrap_err().to_string();
+    assert!(why.contains("one repository after the other"), "{why}");
+    assert_eq!(one.registry().open_uploads(), 0);
 }
 
 /// C101: a little that becomes more than there is room for. That it says to be is of no use to it.

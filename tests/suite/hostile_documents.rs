@@ -274,7 +274,7 @@ fn a48_only_what_is_for_a_platform_is_taken_for_it() {
         let mut script = Script::new(|_: &Request| serve(INDEX, &text));
         let flow = FetchConfig::new("r.example/n:v1".parse().unwrap(), amd64.clone());
         let why = script.run(&mut anonymous(), flow).unwrap_err();
-        assert!(matches!(why, Error::Misuse(_)) && why.to_string().contains("no image for linux/amd64"), "{why}");
+        assert!(matches!(why, Error::Unsuitable(_)) && why.to_string().contains("no image for linux/amd64"), "{why}");
         assert_eq!(script.lines().len(), 1);
     }
 }

@@ -86,7 +86,7 @@ fn an_artifact_and_a_stranger_are_told_as_far_as_they_can_be() {
     assert!(found.notes[0].contains("application/vnd.example+json, is not known here"), "{:?}", found.notes);
     let why =
         simulate(registry.clone(), FetchConfig::new(reference(HOST, "app:stranger"), "linux/amd64".parse().unwrap()));
-    assert!(matches!(why.result, Err(Error::Misuse(_))));
+    assert!(matches!(why.result, Err(Error::Unsuitable(_))));
 
     let schema1 = Bytes::from_static(br#"{"schemaVersion":1,"name":"app","tag":"old","fsLayers":[],"signatures":[]}"#);
     let media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws";
@@ -107,7 +107,7 @@ fn a_configuration_is_that_of_the_platform() {
     let arm64 = image(&[b"shared", b"another"]).on("linux", "arm64");
     assert_eq!(fetch("linux/arm64/v8").unwrap(), arm64.config());
     let why = fetch("windows/amd64").unwrap_err();
-    assert!(matches!(why, Error::Misuse(_)), "{why:?}");
+    assert!(matches!(why, Error::Unsuitable(_)), "{why:?}");
     assert!(why.to_string().contains("linux/amd64, linux/arm64, linux/s390x"), "{why}");
 }
 

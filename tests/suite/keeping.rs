@@ -17,12 +17,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use registry_proto::flow::{
-    Copy, CopyOptions, DeleteManifest, Destination, Each, Fleet, ListReferrers, Push, PushOptions,
+    Copy, CopyOptions, DeleteManifest, Destination, Each, Fleet, ListReferrers, Push, PushOptions, PutManifest,
 };
 use registry_proto::spec::{Descriptor, Digest, Manifest, Reference, Tag};
 use registry_proto::testing::registry::{Profile, Registry, Support};
-use registry_proto::{Config, Error, Event};
+use registry_proto::testing::script::{self, Request};
+use registry_proto::{Config, Error, Event, Session};
 use registry_tests::docker_registry::{DockerRegistry, raw_manifest, skopeo};
+use registry_tests::hostile;
 use registry_tests::images::{image, put, put_index, reference};
 use registry_tests::keeping::{KeepScenario, layout};
 use registry_tests::on_hand_made_runtimes_too;
@@ -46,6 +48,39 @@ fn lists_are_kept_whoever_writes_beside() {
     });
     println!("{} manifests came in {seeds} runs", came.load(Ordering::Relaxed));
     assert!(number("SIM_SEED").is_some() || came.into_inner() > seeds, "hardly any came");
+}
+
+/// A pause that is longer than a turn: whoever comes back from it reads the list once more before it changes it.
+#[test]
+fn what_was_read_before_a_long_pause_is_read_again() {
+    let mut profile = Profile::distribution_3();
+    profile.conditional_put = false;
+    let mut registry = Registry::new(profile);
+    let [first, second] = ["first", "second"].map(|said| {
+        registry.insert_blob("app", Bytes::from_static(b"{}"));
+        registry.insert_blob("app", Bytes::copy_from_slice(said.as_bytes()));
+        about(&subject(), KIND, said.as_bytes())
+    });
+    let (host, tag) = ("r.example", Tag::of_referrers(subject().digest()));
+    let (mut late, mut paused) = (false, false);
+    let mut script = script::Script::new(|request: &Request| match request.method.as_str() {
+        // The second one is the first to have its turn.
+        "PUT" if request.url.path().ends_with(first.digest().as_str()) && !std::mem::replace(&mut late, true) => {
+            hostile::reply(503, &[("retry-after", "1")], "")
+        }
+        "PUT" if request.url.path().ends_with(tag.as_str()) && !std::mem::replace(&mut paused, true) => {
+            hostile::reply(429, &[("retry-after", "120")], "")
+        }
+        _ => Ok(hostile::by(&mut registry, request)),
+    });
+    let flows = [&first, &second].map(|one| PutManifest::new(by_digest(host, one), one.clone()));
+    for result in script.run_all(&mut Session::new(Config::default(), 1), flows) {
+        result.unwrap();
+    }
+    drop(script);
+    let listed: BTreeSet<String> =
+        list_of(&registry, "app", subject().digest()).unwrap().iter().map(|entry| entry.digest.to_string()).collect();
+    assert_eq!(listed, BTreeSet::from([first.digest().to_string(), second.digest().to_string()]));
 }
 
 fn quick() -> Config {

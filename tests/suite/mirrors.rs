@@ -196,7 +196,7 @@ fn there_is_an_end_to_what_refers(runtime: Runtime) {
     let source = Server::start(registry, |_| Answer::registry());
     let copy = Copy::new(reference(&source.host(), "app:v1"), reference(&source.host(), "there:v1"), with_referrers());
     let why = runtime.run(Config::default(), copy).unwrap_err();
-    assert!(matches!(why, Error::Misuse(_)) && why.to_string().contains("8 in a row"), "{why}");
+    assert!(matches!(why, Error::Unsuitable(_)) && why.to_string().contains("8 in a row"), "{why}");
     assert!(source.registry().tags("there").is_empty());
 }
 

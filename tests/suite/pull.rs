@@ -14,10 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use registry_proto::archive::ArchiveFormat;
 use registry_proto::archive::make::MemoryDisk;
 use registry_proto::flow::{Platforms, Pull, PullOptions, ReadBlob, SaveBlob};
-use registry_proto::spec::Repository;
+use registry_proto::spec::{Digest, Repository};
 use registry_proto::testing::registry::{Profile, Registry};
 use registry_proto::testing::simulation::{Faults, Simulation};
 use registry_proto::{Config, Event, Session};
+use registry_tests::dialogue::{Line, hold, line};
+use registry_tests::hostile::reply;
 use registry_tests::images::{image, put, reference};
 use registry_tests::pulls::PullScenario;
 use registry_tests::seeds::{for_every_seed, number};
@@ -90,6 +92,24 @@ fn a_folder_keeps_what_it_has() {
     }
 }
 
+/// Another tool's index of the same images, say, which is longer than ours.
+#[test]
+fn a_folder_with_longer_documents_is_pulled_into() {
+    let mut scenario = PullScenario::new(0);
+    scenario.options.format = ArchiveFormat::OciFolder;
+    scenario.out = "/out/folder".into();
+    scenario.faults = Faults::default();
+    let mut world = scenario.world();
+    world.run(&mut scenario.session(), scenario.pull()).result.unwrap();
+    for name in ["index.json", "oci-layout"] {
+        let path = scenario.out.join(name);
+        let longer = [&world.files().snapshot().0[&path][..], b"\n\n"].concat();
+        world.files().put(path, Some(longer.into()));
+    }
+    let again = world.run(&mut scenario.session(), scenario.pull());
+    scenario.check(&mut world, &again);
+}
+
 #[test]
 fn an_image_is_for_its_platform() {
     let mut registry = Registry::new(Profile::distribution_3());
@@ -117,6 +137,8 @@ fn blobs_are_read_and_saved_right_or_with_a_clear_error() {
         let mut profile = if seed % 2 == 0 { Profile::distribution_3() } else { Profile::strict() };
         profile.range_max = (seed % 5 == 0).then_some(100 + seed % 300);
         profile.serves_ranges = seed % 7 != 0;
+        profile.redirect_blobs = (seed % 3 == 0).then(|| "http://localhost:5002/storage".to_owned());
+        profile.signs_for_get = seed % 6 == 0;
         let mut registry = Registry::new(profile);
         let content: Vec<u8> = (0..seed % 5000).map(|at| ((at * seed) >> 3) as u8).collect();
         let digest = registry.insert_blob("app", content.clone().into());
@@ -152,4 +174,41 @@ fn blobs_are_read_and_saved_right_or_with_a_clear_error() {
         ran.result.is_ok() && saved.result.is_ok()
     });
     assert!(number("SIM_SEED").is_some() || right > seeds / 2, "only {right} of {seeds}");
+}
+
+/// A blob's size that no `HEAD` tells is told with its first byte.
+#[test]
+fn a_size_that_no_head_tells() {
+    let mut profile = Profile::distribution_3();
+    profile.redirect_blobs = Some("http://localhost:5002/storage".to_owned());
+    profile.signs_for_get = true;
+    let mut registry = Registry::new(profile);
+    let digest = registry.insert_blob("app", "hello".into());
+    let mut world = Simulation::new(1, registry, MemoryDisk::default());
+    let repository: Repository = "localhost:5000/app".parse().unwrap();
+    let mut session = Session::new(Config::default(), 1);
+    let read = world.run(&mut session, ReadBlob::new(repository.clone(), digest.clone()));
+    assert_eq!(read.result.unwrap().size, 5);
+    world.run(&mut session, SaveBlob::new(repository, digest, "/out")).result.unwrap();
+    assert_eq!(world.files().snapshot().0[std::path::Path::new("/out")], "hello");
+
+    // A proxy that makes every length zero.
+    let blob = |content: &'static str, dialogue: Vec<Line>| {
+        let digest = Digest::of(content.as_bytes());
+        let read = ReadBlob::new("r.example/n".parse().unwrap(), digest.clone());
+        let session = &mut Session::new(Config::default(), 1);
+        hold(session, read, MemoryDisk::default(), &digest, dialogue, |_| None).well().size
+    };
+    let nothing = || line("HEAD /v2/n/blobs/D", reply(200, &[("content-length", "0")], ""));
+    let first = reply(206, &[("content-range", "bytes 0-0/5")], "h");
+    let found = blob(
+        "hello",
+        vec![
+            nothing(),
+            line("GET /v2/n/blobs/D bytes=0-0", first),
+            line("GET /v2/n/blobs/D", reply(200, &[], "hello")),
+        ],
+    );
+    assert_eq!(found, 5);
+    assert_eq!(blob("", vec![nothing()]), 0, "there are blobs of nothing");
 }

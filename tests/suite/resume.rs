@@ -214,7 +214,7 @@ fn a_state_that_can_t_be_gone_on_from_is_refused_and_stays() {
     // Versions that are not known here, and what was damaged, or is something else.
     for (content, expected) in [
         (text.replace("\"version\":1", "\"version\":0"), Some(0)),
-        (text.replace("\"version\":1", "\"version\":2"), Some(2)),
+        (text.replace("\"version\":1", "\"version\":3"), Some(3)),
         (text[..text.len() / 2].to_owned(), None),
         (text.replace("localhost:5000/app", "localhost:5000/axp"), None),
         (String::new(), None),

@@ -11,9 +11,18 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 
+use std::fmt::Debug;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use registry_proto::testing::simulation::Faults;
+use registry_proto::archive::make::{MemoryDisk, SampleImage};
+use registry_proto::flow::ListTags;
+use registry_proto::testing::registry::{Outcome, Profile, Registry};
+use registry_proto::testing::simulation::{Asked, Faults, Ran, Simulation};
+use registry_proto::{Config, Error, Session};
+use registry_tests::copies::CopyScenario;
+use registry_tests::pulls::PullScenario;
 use registry_tests::scenario::Scenario;
 use registry_tests::seeds::{for_every_seed, for_seeds, number, seeds};
 use registry_tests::together::Together;
@@ -106,6 +115,77 @@ fn a_clock_that_jumps_stops_nothing() {
         let ran = scenario.world().run(&mut scenario.session(), scenario.push());
         ran.result.unwrap_or_else(|why| panic!("seed {seed}: {why}\n{:#?}", ran.requests));
     }
+}
+
+/// Cancels a run after each of its steps, until it has come to its end before.
+fn cancel_everywhere<T: Debug>(seed: u64, run: impl Fn(u64) -> (Simulation, Ran<T>)) {
+    for after in 0.. {
+        let (mut world, ran) = run(after);
+        let told = format!("seed {seed}, cancelled after step {after}");
+        let tidies = |line: &String| line.starts_with("DELETE ") && line.contains("/blobs/uploads/");
+        let asked = &ran.asked_after_cancel;
+        assert!(asked.iter().all(tidies), "{told}: it goes on to ask {asked:#?}");
+        match &ran.result {
+            Ok(_) => assert!(asked.is_empty(), "{told}: it is done all the same, after {asked:#?}"),
+            Err(why) => assert!(matches!(why, Error::Cancelled), "{told}: {why}"),
+        }
+        // Nobody can close a session that he was not told of, or that the registry does not find where it said it to be (some sign how
+        // far it has come, and it has come further), or of which it doesn't say how far it has come (`0-0`), so that it is left for another.
+        let is_lost = |asked: &&Asked| match asked.status {
+            None => asked.line.starts_with("POST "),
+            Some(status) if tidies(&asked.line) => !status.is_success(),
+            Some(_) => asked.line.starts_with("GET ") && asked.line.contains("/blobs/uploads/"),
+        };
+        let (lost, ledger) = (ran.requests.iter().filter(is_lost).count(), world.registry().ledger());
+        let open = ledger.sessions.values().filter(|session| session.outcome == Outcome::Open).count();
+        assert!(open <= lost, "{told}: {open} sessions are left open after {asked:#?}\n{:#?}", ran.requests);
+        let soon = ran.cancelled.is_none_or(|at| ran.took - at < Duration::from_secs(1));
+        assert!(soon, "{told}: it takes its time");
+        if ran.cancelled.is_none() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_cancel_comes_through_wherever_it_comes() {
+    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS) / 200;
+    for_every_seed("simulator", "a_cancel_comes_through_wherever_it_comes", seeds, |seed| {
+        let mut push = Scenario::new(seed);
+        push.faults = Faults::default();
+        cancel_everywhere(seed, |after| {
+            let mut world = push.world();
+            let ran = world.run_cancelled(&mut push.session(), push.push(), after);
+            (world, ran)
+        });
+        let mut pull = PullScenario::new(seed);
+        pull.faults = Faults::default();
+        cancel_everywhere(seed, |after| {
+            let mut world = pull.world();
+            let ran = world.run_cancelled(&mut pull.session(), pull.pull(), after);
+            (world, ran)
+        });
+        let mut copy = CopyScenario::new(seed);
+        copy.faults = Faults::default();
+        cancel_everywhere(seed, |after| {
+            let mut world = copy.world();
+            let ran = world.run_cancelled(&mut copy.session(), copy.copy(), after);
+            (world, ran)
+        });
+        true
+    });
+    let mut registry = Registry::new(Profile::distribution_3());
+    let image = SampleImage::new(&[], &[b"a layer"]).manifest(false);
+    for n in 0..5 {
+        let (bytes, kind) = (image.bytes().clone(), image.media_type().as_str());
+        registry.insert_manifest("app", Some(&format!("v{n}")), bytes, kind).unwrap();
+    }
+    cancel_everywhere(0, |after| {
+        let mut world = Simulation::new(0, registry.clone(), MemoryDisk::default());
+        let list = ListTags::new("localhost:5000/app".parse().unwrap()).page(NonZeroU32::MIN);
+        let ran = world.run_cancelled(&mut Session::new(Config::default(), 0), list, after);
+        (world, ran)
+    });
 }
 
 #[test]

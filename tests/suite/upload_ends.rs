@@ -78,8 +78,15 @@ fn c75_every_way_of_saying_that_it_is_done() {
     }
     // Not yet.
     whole([line(ALL, status(202)), line(ASK, reply(200, &[("content-length", "10")], ""))]).well();
-    whole([line(ALL, status(202)), line(ASK, status(404)), line(OPEN, session(202, "/u", "")), line(ALL, status(201))])
-        .well();
+    let later = [line(ALL, status(202)), line(ASK, status(404)), line(ASK, status(404))];
+    let there = line(ASK, reply(200, &[("content-length", "10")], ""));
+    let ended = whole(later.into_iter().chain([there]));
+    assert_eq!(ended.pauses().len(), 2);
+    ended.well();
+    // Nor after a while.
+    let never = [line(ALL, status(202)), line(ASK, status(404)), line(ASK, status(404)), line(ASK, status(404))];
+    let again = [line(ASK, status(404)), line(OPEN, session(202, "/u", "")), line(ALL, status(201))];
+    whole(never.into_iter().chain(again)).well();
 }
 
 #[test]

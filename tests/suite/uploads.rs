@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 
 use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
+use registry_proto::flow::Resume as _;
+use registry_proto::spec::Digest;
 use registry_proto::testing::script::{Request, Script};
-use registry_proto::{Config, Error, Session};
+use registry_proto::{Config, Error, Event, Session};
 use registry_tests::dialogue::{
-    LAYER, Line, by_fours, from_u, in_chunks, line, opened, push_layer, refusal, session, status,
+    LAYER, Line, by_fours, from_u, hold, in_chunks, line, opened, push_layer, refusal, session, status,
 };
 use registry_tests::hostile::{push, reply};
 
@@ -145,11 +147,48 @@ fn c64_other_bytes_are_wanted() {
     config.retries = 2;
     let mut dialogue = from_u([line("PATCH /u 0-3 0123", session(202, "/u", "0-3"))]);
     dialogue.push(line("PATCH /u 4-7 4567", session(416, "", "0-1")));
+    // (It doesn't want these, either: is it certain?)
     dialogue.push(line("PATCH /u 2-5 2345", session(416, "", "0-1")));
-    // (Refused where it wants to go on, a chunk is too large.)
-    dialogue.push(line("PATCH /u 2-3 23", session(416, "", "0-1")));
+    dialogue.push(line("GET /u", session(204, "/u", "0-1")));
+    dialogue.push(line("PATCH /u 2-5 2345", session(416, "", "0-1")));
     dialogue.push(line("DELETE /u", status(204)));
     push_layer(LAYER, config, dialogue).with("it wants other bytes first");
+    // It says one too many (Quay).
+    by_fours([
+        line("PATCH /u 0-3 0123", session(202, "/u", "0-4")),
+        line("PATCH /u 4-7 4567", session(416, "/u", "0-4")),
+        line("PATCH /u 5-8 5678", session(416, "/u", "0-4")),
+        line("GET /u", session(204, "/u", "0-4")),
+        line("PATCH /u 4-7 4567", session(202, "/u", "0-8")),
+        line("PATCH /u 8-9 89", session(202, "/u", "0-10")),
+        line("PUT /u?digest=D", status(201)),
+    ])
+    .well();
+}
+
+/// That its end is refused says nothing about how large a chunk may be.
+#[test]
+fn the_end_is_not_too_large() {
+    let chunks = || {
+        vec![
+            line("PATCH /u 0-3 0123", session(202, "/u", "0-3")),
+            line("PATCH /u 4-7 4567", session(202, "/u", "0-7")),
+            line("PATCH /u 8-9 89", session(202, "/u", "0-9")),
+        ]
+    };
+    let mut lost = chunks();
+    lost.extend([
+        line("PUT /u?digest=D", status(416)),
+        line("GET /u", session(204, "/u", "0-1")),
+        line("PATCH /u 2-5 2345", session(202, "/u", "0-5")),
+        line("PATCH /u 6-9 6789", session(202, "/u", "0-9")),
+        line("PUT /u?digest=D", status(201)),
+    ]);
+    by_fours(lost).well();
+    let mut refused = chunks();
+    refused.extend([line("PUT /u?digest=D", status(413)), line("DELETE /u", status(204))]);
+    let why = by_fours(refused).with("413");
+    assert!(!why.to_string().contains("smallest chunk"), "{why}");
 }
 
 #[test]
@@ -163,6 +202,16 @@ fn c65_it_is_asked_which_bytes_it_wants() {
         line("PATCH /v 6-8 678", session(202, "/v", "0-8")),
         line("PATCH /v 9-9 9", session(202, "/v", "0-9")),
         line("PUT /v?digest=D", status(201)),
+    ])
+    .well();
+    // They were not: it wants others.
+    by_fours([
+        line("PATCH /u 0-3 0123", session(202, "/u", "0-3")),
+        line("PATCH /u 4-7 4567", status(416)),
+        line("GET /u", session(204, "/u", "0-1")),
+        line("PATCH /u 2-5 2345", session(202, "/u", "0-5")),
+        line("PATCH /u 6-9 6789", session(202, "/u", "0-9")),
+        line("PUT /u?digest=D", status(201)),
     ])
     .well();
 }
@@ -257,6 +306,39 @@ fn c69_the_smallest_chunk_that_it_takes() {
     // It may ask for more later on.
     let more = reply(202, &[("location", "/u"), ("oci-chunk-min-length", "6")], "");
     with("1", vec![line("PATCH /u 0-3 0123", more), line("PATCH /u 4-9 456789", session(202, "/u", "")), ends()]);
+}
+
+/// A session that is gone on with later is kept with what was said of its chunks, also where its URL stays the same.
+#[test]
+fn a_session_is_kept_with_its_hints() {
+    let image = SampleImage::new(&["r.example/n:v1"], &[LAYER]);
+    let known = format!("/v2/n/blobs/{}", Digest::of(&image.config()));
+    let disk = MemoryDisk::with("app.tar", make::docker_save_oci(&[image]));
+    let smaller = [("location", "/u"), ("range", "0-3"), ("oci-chunk-max-length", "3")];
+    let dialogue = from_u([
+        line("PATCH /u 0-3 0123", reply(202, &smaller, "")),
+        line("PATCH /u 4-6 456", session(202, "/u", "0-6")),
+        line("PATCH /u 7-9 789", session(202, "/u", "0-9")),
+        line("PUT /u?digest=D", status(201)),
+    ]);
+    let session = &mut Session::new(in_chunks(4), 1);
+    let ended = hold(session, push().resume(None), disk, &Digest::of(LAYER), dialogue, |request| {
+        let path = request.url.path();
+        match request.method.as_str() {
+            "HEAD" if path == known => Some(status(200)),
+            "HEAD" if path.contains("/manifests/") => Some(status(404)),
+            "PUT" if path.contains("/manifests/") => Some(status(201)),
+            _ => None,
+        }
+    });
+    let kept = |event: &Event| match event {
+        Event::Snapshot(snapshot) => Some(snapshot.to_secret().expose().to_owned()),
+        _ => None,
+    };
+    let kept: Vec<String> = ended.events.iter().filter_map(kept).collect();
+    assert!(ended.result.is_ok());
+    let has = |what: &str| kept.iter().filter(|text| text.contains(what)).count();
+    assert_eq!((has(r#""chunk_min":0}"#), has(r#""chunk_max":3}"#)), (1, 1), "{kept:#?}");
 }
 
 #[test]

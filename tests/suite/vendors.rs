@@ -305,7 +305,10 @@ fn what_a_registry_has_lost_is_sent_once_more_on_the_same_session() {
 
         let again = world.run(&mut session, push());
         let told = format!("{:?}", again.events);
-        assert_eq!(ok(vendor, "again", again).references, pushed.references);
+        let again = ok(vendor, "again", again);
+        assert_eq!(again.references, pushed.references);
+        let counted = (again.totals.sent, again.totals.existed + again.totals.mounted);
+        assert_eq!(counted, (1, others.len()), "{vendor}: each blob counts once");
         assert!(told.contains("looking at every blob once more"), "{vendor}: {told}");
         let ledger = world.registry().ledger();
         assert_eq!(ledger.commits[*first], 2, "{vendor}: what was missing is sent");

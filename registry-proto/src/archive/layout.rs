@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::oci_layout::blob_name;
 use super::tar_header::{RECORD, before_file};
 use crate::spec::{Descriptor, Digest, ImageManifest, Index, Manifest, MediaType, Platform, Reference};
 
@@ -209,10 +210,6 @@ impl Content {
         }
         Descriptor { platform: self.platform.clone(), annotations, ..self.root.descriptor() }
     }
-}
-
-fn blob_name(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm_name(), digest.encoded())
 }
 
 /// The names that docker-archives are known to have, with an end that tells what a layer is.

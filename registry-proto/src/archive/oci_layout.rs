@@ -133,7 +133,7 @@ impl<F: Files> Walk<'_, '_, F> {
     /// archive doesn't hold it, or not whole.
     fn node(&mut self, descriptor: &Descriptor, depth: usize, by: &str) -> Result<Descriptor, ArchiveFault> {
         if let Some(kept) = self.kept.get(&descriptor.digest) {
-            return Ok(Descriptor { digest: kept.digest.clone(), size: kept.size, ..descriptor.clone() });
+            return Ok(descriptor.of_other(&kept.digest, kept.size));
         }
         if depth > self.reading.limits.depth {
             let limit = self.reading.limits.depth as u64;
@@ -158,7 +158,7 @@ impl<F: Files> Walk<'_, '_, F> {
             },
             _ => manifest,
         };
-        let kept = Descriptor { digest: manifest.digest().clone(), size: manifest.size(), ..descriptor.clone() };
+        let kept = descriptor.of_other(manifest.digest(), manifest.size());
         self.kept.insert(digest.clone(), kept.clone());
         self.manifests.push((digest.clone(), manifest));
         Ok(kept)
@@ -194,6 +194,9 @@ impl<F: Files> Walk<'_, '_, F> {
         }
         if held == index.manifests {
             return Ok(None);
+        }
+        for child in &mut held {
+            child.attest_what_became(|about| self.kept.get(about).map(|kept| &kept.digest));
         }
         self.left_out.extend(lacking.iter().map(|(child, _)| match &child.platform {
             Some(platform) => format!("{platform} ({})", child.digest.short()),
@@ -294,8 +297,8 @@ impl<F: Files> Walk<'_, '_, F> {
     }
 }
 
-/// Only called with digests of a known algorithm: lower-case hex and nothing else (attack A16).
-fn blob_name(digest: &Digest) -> String {
+/// Where a layout has a blob. Only called with digests of a known algorithm: lower-case hex and nothing else (attack A16).
+pub(super) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm_name(), digest.encoded())
 }
 

@@ -1,13 +1,14 @@
 //! Layers that are compressed on their way. How it is done is lent by whoever pushes; what follows from it is decided here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use super::error::{ArchiveError, ArchiveFault};
 use super::image::{ArchiveBlob, ArchiveImage, BlobContent};
 use super::{Archive, Compression};
-use crate::spec::{Descriptor, Digest, ImageManifest, Index, Manifest, ManifestContent, MediaType};
+use crate::spec::{Descriptor, Digest, ImageManifest, Index, Kind, Manifest, ManifestContent, MediaType};
 
 /// Makes fewer bytes of those that it is given.
 pub trait Squeeze: Send {
@@ -76,9 +77,25 @@ pub(crate) struct Squeezed {
 }
 
 impl Archive {
+    /// Where what is a tar, but of no layer, begins as it goes by: it has to stay what it is.
+    pub(crate) fn no_layers(&self) -> BTreeSet<u64> {
+        let start = |blob: &ArchiveBlob| match blob.content {
+            BlobContent::Passed { start } if blob.media_type.kind() != Kind::Layer => Some(start),
+            _ => None,
+        };
+        self.blobs.values().filter_map(start).collect()
+    }
+
     /// The same images, with layers that were compressed as they went by (by where they began): other manifests, with other
     /// digests.
-    pub(crate) fn with_squeezed(mut self, by: &Compressor, layers: &BTreeMap<u64, Squeezed>) -> Self {
+    ///
+    /// # Errors
+    /// [`ArchiveFault::Unsupported`] when something was compressed that is no layer, which nobody could know by then.
+    pub(crate) fn with_squeezed(
+        mut self,
+        by: &Compressor,
+        layers: &BTreeMap<u64, Squeezed>,
+    ) -> Result<Self, ArchiveError> {
         let became: BTreeMap<Digest, &Squeezed> = self
             .blobs
             .values()
@@ -88,7 +105,16 @@ impl Archive {
             })
             .collect();
         if became.is_empty() {
-            return self;
+            return Ok(self);
+        }
+        if let Some(other) =
+            self.blobs.values().find(|blob| became.contains_key(&blob.digest) && blob.media_type.kind() != Kind::Layer)
+        {
+            let (digest, media_type) = (&other.digest, &other.media_type);
+            let what = format!(
+                "{digest} is a tar, but of {media_type} and no layer, and can't stay what it is: push without compressing"
+            );
+            return Err(ArchiveError::new(Arc::clone(&self.path), ArchiveFault::Unsupported { what }));
         }
         for image in &mut self.images {
             image.squeeze(by.format, &became);
@@ -105,7 +131,7 @@ impl Archive {
             "{count} {} compressed, so that manifests and digests are new ones",
             if count == 1 { "layer was" } else { "layers were" }
         ));
-        self
+        Ok(self)
     }
 }
 
@@ -153,14 +179,16 @@ fn relisted(index: &Index, media_type: &MediaType, replaced: &BTreeMap<Digest, M
     if !index.manifests.iter().any(|child| replaced.contains_key(&child.digest)) {
         return None;
     }
-    let child = |child: &Descriptor| match replaced.get(&child.digest) {
-        Some(manifest) => Descriptor {
-            media_type: manifest.media_type().clone(),
-            digest: manifest.digest().clone(),
-            size: manifest.size(),
-            ..child.clone()
-        },
-        None => child.clone(),
+    let child = |child: &Descriptor| {
+        let mut child = match replaced.get(&child.digest) {
+            Some(manifest) => {
+                let media_type = manifest.media_type().clone();
+                Descriptor { media_type, ..child.of_other(manifest.digest(), manifest.size()) }
+            }
+            None => child.clone(),
+        };
+        child.attest_what_became(|about| replaced.get(about).map(Manifest::digest));
+        child
     };
     let manifests = index.manifests.iter().map(child).collect();
     Some(Index { manifests, media_type: Some(media_type.clone()), ..index.clone() }.to_manifest())

@@ -5,13 +5,14 @@
 //!                    ┌── a small file, or JSON: kept ──┐
 //!                    ▼                                 │
 //!   wind ─▶ the next header ───────────────────────────┴─▶ File ─▶ Piece ─▶ Piece … ─┐
-//!             ▲      └─ the end of the tar: Over                                     │
+//!             ▲      └─ the end of the tar: Over ─▶ (what its writer adds: Out)      │
 //!             └──────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! At the end the documents are read as those of any other archive ([`reading`](super::reading)), with one more thing known: the
 //! digest that each file really has.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub(crate) struct Tape {
     kept: usize,
     /// What layers are compressed by that are not.
     compressor: Option<Compressor>,
+    /// What is spared that, by where it begins.
+    spared: BTreeSet<u64>,
     current: Option<Current>,
 }
 
@@ -63,7 +66,9 @@ pub(crate) enum Wound {
     /// The next bytes of it, and whether they are the last.
     Piece(Box<Tape>, Bytes, bool),
     /// That was all: what the archive holds.
-    Over(Box<Examined>),
+    Over(Box<Tape>, Box<Examined>),
+    /// What came after that.
+    Out,
 }
 
 /// What is known of a file before its bytes have come.
@@ -87,6 +92,8 @@ pub(crate) enum Wind {
     By(usize),
     /// To the next file.
     On,
+    /// Through what comes after the end, which may be as long as whoever writes keeps it open.
+    Out,
 }
 
 /// The file that goes by.
@@ -124,6 +131,7 @@ impl Tape {
             files,
             kept: 0,
             compressor: None,
+            spared: BTreeSet::new(),
             current: None,
         }
     }
@@ -133,20 +141,29 @@ impl Tape {
         Self { compressor, ..self }
     }
 
+    /// What begins at these bytes is known to be no layer.
+    pub(crate) fn sparing(self, spared: BTreeSet<u64>) -> Self {
+        Self { spared, ..self }
+    }
+
     /// Goes on, which may take as long as whoever writes lets us wait.
     ///
     /// # Errors
     /// The first thing that is wrong with the tape; its documents' faults are in what comes last.
     pub(crate) fn wind(mut self: Box<Self>, how: Wind) -> Result<Wound, ArchiveError> {
+        if how == Wind::Out {
+            // Whatever comes of it: the archive is complete.
+            let _ = self.input.skip(AFTER);
+            return Ok(Wound::Out);
+        }
         match self.turn(how) {
             Ok(Turn::File(file)) => Ok(Wound::File(self, file)),
             Ok(Turn::Piece(bytes, last)) => Ok(Wound::Piece(self, bytes, last)),
             Ok(Turn::Over) => {
-                // Whatever comes of it: the archive is complete.
-                let _ = self.input.skip(AFTER);
                 let path = Arc::clone(self.files.path());
                 let (archive, faults) = reading::examine_passed(&path, &mut self.files, &self.limits);
-                Ok(Wound::Over(Box::new(Archive::examined(&path, archive, faults, |_| None))))
+                let found = Archive::examined(&path, archive, faults, |_| None);
+                Ok(Wound::Over(self, Box::new(found)))
             }
             Err(fault) => Err(ArchiveError::new(Arc::clone(self.files.path()), fault)),
         }
@@ -170,7 +187,7 @@ impl Tape {
                 }
                 Wind::By(size) if current.squeeze.is_some() => self.squeeze(&mut current, size)?,
                 Wind::By(size) => self.read(&mut current, size)?,
-                Wind::On => self.read(&mut current, BUFFER)?,
+                Wind::On | Wind::Out => self.read(&mut current, BUFFER)?,
             };
             let last = current.left == 0;
             self.current = Some(current);
@@ -210,7 +227,9 @@ impl Tape {
             self.pass(current, Some(whole))?;
             return Ok(None);
         }
-        if let Some(compressor) = self.compressor.as_ref().filter(|_| is_bare_tar(&current.head)) {
+        if let Some(compressor) =
+            self.compressor.as_ref().filter(|_| is_bare_tar(&current.head) && !self.spared.contains(&start))
+        {
             let started = compressor.start().map_err(|why| self.walker.broken(0, &why))?;
             current.squeeze = Some(Pressed(started));
         }

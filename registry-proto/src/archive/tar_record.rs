@@ -8,9 +8,6 @@ use tar::Header;
 use super::error::ArchiveFault;
 use crate::spec::commands;
 
-/// The size of a tar record, in bytes: headers take one, bodies are padded to a multiple.
-pub(super) const RECORD: u64 = 512;
-
 /// The largest size that eleven octal digits can say: 8 GiB - 1.
 pub(super) const OCTAL_MAX: u64 = 0o777_7777_7777;
 

@@ -8,8 +8,9 @@ use std::io::{self, BufReader, ErrorKind, Read, Seek};
 
 use super::error::{ArchiveFault, Compression};
 use super::limits::Limits;
+use super::tar_header::RECORD;
 use super::tar_index::Entry;
-use super::tar_record::{OCTAL_MAX, Pax, RECORD, Record, shown};
+use super::tar_record::{OCTAL_MAX, Pax, Record, shown};
 
 /// Where the bytes of a tar come from.
 pub(super) trait Input {

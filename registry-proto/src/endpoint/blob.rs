@@ -38,29 +38,67 @@ pub(crate) fn exists(reply: &Reply, asked: &Uri, size: u64) -> Result<Exists, Er
     match reply.status {
         StatusCode::OK => Ok(if is_of_size(reply, size) { Exists::Yes } else { Exists::No }),
         StatusCode::NOT_FOUND => Ok(Exists::No),
-        // A signed URL is good for one method.
-        StatusCode::BAD_REQUEST
-        | StatusCode::FORBIDDEN
-        | StatusCode::METHOD_NOT_ALLOWED
-        | StatusCode::NOT_IMPLEMENTED
-            if reply.url != *asked =>
-        {
-            Ok(Exists::NotTold)
-        }
+        _ if takes_no_head(reply, asked) => Ok(Exists::NotTold),
         _ => Err(reply.refusal(None)),
     }
 }
 
+/// A signed URL is good for one method.
+fn takes_no_head(reply: &Reply, asked: &Uri) -> bool {
+    let refuses = matches!(
+        reply.status,
+        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+    );
+    refuses && reply.url != *asked
+}
+
+fn length(reply: &Reply) -> Option<u64> {
+    reply.header("content-length").and_then(|length| length.trim().parse().ok())
+}
+
+/// How large a blob is by a `HEAD`, asked at the registry's own URL. `None`: it doesn't tell; [`peek`] instead.
+pub(crate) fn size(reply: &Reply, asked: &Uri, digest: &Digest) -> Result<Option<u64>, Error> {
+    match reply.status {
+        // Some proxies drop the length of a HEAD or make it zero.
+        StatusCode::OK => Ok(length(reply).filter(|length| *length > 0 || is_of_nothing(digest))),
+        StatusCode::NOT_FOUND => Err(reply.refusal(Some("check the repository's name and the digest"))),
+        _ if takes_no_head(reply, asked) => Ok(None),
+        _ => Err(reply.refusal(None)),
+    }
+}
+
+/// How large the blob is whose first byte was asked for.
+pub(crate) fn peeked_size(reply: &Reply, digest: &Digest) -> Result<u64, Error> {
+    let total = || reply.header(CONTENT_RANGE.as_str()).and_then(ContentRange::parse).and_then(|range| range.total);
+    let told = match reply.status {
+        StatusCode::PARTIAL_CONTENT => total(),
+        StatusCode::OK => length(reply).filter(|length| *length > 0 || is_of_nothing(digest)),
+        // An empty blob has no first byte.
+        StatusCode::RANGE_NOT_SATISFIABLE if is_of_nothing(digest) => Some(0),
+        StatusCode::NOT_FOUND => return Err(reply.refusal(Some("check the repository's name and the digest"))),
+        _ => return Err(reply.refusal(None)),
+    };
+    told.ok_or_else(|| reply.broken("it does not say how large the blob is (Content-Length, Content-Range)"))
+}
+
+fn is_of_nothing(digest: &Digest) -> bool {
+    digest.algorithm().is_some_and(|algorithm| Digest::compute(algorithm, b"") == *digest)
+}
+
 /// Some proxies drop the length of a HEAD or make it zero.
 fn is_of_size(reply: &Reply, size: u64) -> bool {
-    let told: Option<u64> = reply.header("content-length").and_then(|length| length.trim().parse().ok());
-    told.is_none_or(|told| told == size || told == 0)
+    length(reply).is_none_or(|told| told == size || told == 0)
 }
 
 /// `GET` of a blob's first byte, to see whether it is there.
-pub(crate) fn peek(origin: &Origin, repository: &RepositoryName, digest: &Digest, limits: &Limits) -> Ask {
-    // As a HEAD, it is asked on the way to an upload.
-    Ask::new(Method::GET, url(origin, repository, digest), ScopeSet::push(repository), limits)
+pub(crate) fn peek(
+    origin: &Origin,
+    repository: &RepositoryName,
+    digest: &Digest,
+    scopes: ScopeSet,
+    limits: &Limits,
+) -> Ask {
+    Ask::new(Method::GET, url(origin, repository, digest), scopes, limits)
         .header(RANGE, HeaderValue::from_static("bytes=0-0"))
 }
 
@@ -288,6 +326,28 @@ mod tests {
     }
 
     #[test]
+    fn c54_how_large_a_blob_is() {
+        let (asked, digest, nothing) =
+            (Uri::from_static("https://r.example/v2/n/blobs/uploads/"), Digest::of(b"abc"), Digest::of(b""));
+        let size_by = |status, length: &str, of: &Digest| {
+            size(&golden::reply(status, &[("content-length", length)], ""), &asked, of).ok()
+        };
+        assert_eq!(size_by(200, "3", &digest), Some(Some(3)));
+        assert_eq!(size_by(200, "0", &digest), Some(None), "a proxy's doing");
+        assert_eq!(size_by(200, "", &digest), Some(None));
+        assert_eq!(size_by(200, "0", &nothing), Some(Some(0)));
+        assert_eq!([size_by(404, "", &digest), size_by(403, "", &digest)], [None, None], "the registry's own word");
+        let peeked =
+            |status, header: (&str, &str), of: &Digest| peeked_size(&golden::reply(status, &[header], ""), of).ok();
+        assert_eq!(peeked(206, ("content-range", "bytes 0-0/3"), &digest), Some(3));
+        assert_eq!(peeked(206, ("content-range", "bytes 0-0/*"), &digest), None);
+        assert_eq!(peeked(200, ("content-length", "3"), &digest), Some(3));
+        assert_eq!(peeked(200, ("content-length", "0"), &digest), None);
+        assert_eq!(peeked(416, ("content-range", "bytes */0"), &nothing), Some(0));
+        assert_eq!(peeked(416, ("content-range", "bytes */0"), &digest), None);
+    }
+
+    #[test]
     fn c54_what_storage_says_to_a_head_tells_nothing() {
         let (origin, name, digest) = (golden::origin(), "a/b".parse().unwrap(), Digest::of(b"abc"));
         let asked = url(&origin, &name, &digest);
@@ -304,7 +364,7 @@ mod tests {
             assert_eq!(exists(&golden::reply(status, &[], ""), &asked, 3).ok(), told, "{status}");
         }
         assert_eq!(
-            golden::text(&peek(&origin, &name, &digest, &Limits::default())),
+            golden::text(&peek(&origin, &name, &digest, ScopeSet::push(&name), &Limits::default())),
             format!(
                 "GET https://r.example/v2/a/b/blobs/{digest}\naccept-encoding: identity\nrange: bytes=0-0\n(repository:a/b:pull,push)\n"
             )

@@ -14,6 +14,7 @@ pub(crate) mod tags;
 pub(crate) mod token;
 pub(crate) mod upload;
 
+use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use crate::spec::{ApiError, Digest, Origin, RepositoryName, ScopeSet, TagOrDiges
 const LONGEST: usize = 1000;
 
 /// A request as an endpoint describes it: before authorisation, retries and redirects.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Ask {
     pub(crate) method: Method,
     pub(crate) url: Uri,
@@ -154,8 +155,14 @@ impl Ask {
     }
 }
 
+/// Without the URL's query, which may be signed.
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask").field("asked", &self.asked()).field("payload", &self.payload).finish_non_exhaustive()
+    }
+}
+
 /// A complete reply, after authorisation, redirects and retries.
-#[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) asked: Asked,
     /// The URL that was actually asked last: what a `Location` is relative to.
@@ -167,6 +174,13 @@ pub(crate) struct Reply {
     pub(crate) moved: Option<Digester>,
     /// Which mirror answered, if it wasn't the registry itself.
     pub(crate) mirror: Option<Origin>,
+}
+
+/// Without headers and URL, which may be signed or hold one that is.
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("asked", &self.asked).field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 impl Reply {

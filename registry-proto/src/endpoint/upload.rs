@@ -24,6 +24,12 @@ pub(crate) struct ChunkHints {
 }
 
 impl ChunkHints {
+    /// What of it makes sense.
+    pub(crate) fn within(self, limits: &Limits) -> Self {
+        let min = self.min.min(limits.chunk_max);
+        Self { min, max: self.max.filter(|max| *max >= min.max(1)) }
+    }
+
     /// A chunk that would be of this size, as the registry wants it.
     pub(crate) fn bound(self, size: u64) -> u64 {
         size.max(self.min).min(self.max.unwrap_or(u64::MAX))
@@ -178,9 +184,8 @@ fn location(reply: &Reply, home: &Uri) -> Result<Option<Uri>, Error> {
 /// minimum that is larger than we would buffer or bear is left to fail by itself.
 pub(crate) fn hints(reply: &Reply, limits: &Limits, before: ChunkHints) -> ChunkHints {
     let told = |name| reply.headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
-    let min = told(CHUNK_MIN_LENGTH).map_or(before.min, |min| min.min(limits.chunk_max));
-    let max = told(CHUNK_MAX_LENGTH).or(before.max).filter(|max| *max >= min.max(1));
-    ChunkHints { min, max }
+    let (min, max) = (told(CHUNK_MIN_LENGTH).unwrap_or(before.min), told(CHUNK_MAX_LENGTH).or(before.max));
+    ChunkHints { min, max }.within(limits)
 }
 
 /// Appends the digest to whatever query the session's URL has, without touching a byte of it: registries sign it.

@@ -2,7 +2,7 @@
 
 use crate::endpoint::ping::{self, Ping};
 use crate::error::Error;
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Origin, Registry};
 
@@ -10,6 +10,9 @@ use crate::spec::{Origin, Registry};
 /// asks for. Nothing is stored anywhere.
 ///
 /// Yields what was [`Authenticated`].
+///
+/// # Errors
+/// [`Error::Denied`] when it does not let one in, which says why; else those of [`Pinging`](crate::flow::Pinging).
 #[derive(Debug)]
 pub struct Authenticate {
     registry: Registry,
@@ -52,12 +55,11 @@ impl Flow for Authenticate {
         }
         let (origin, exchange) = self.asking.as_mut().expect("it was just made");
         let answer = ready!(exchange.poll(cx));
-        Step::Done(match answer {
-            Ok(Answer::Reply(reply)) => ping::read(origin, &reply).map(|ping| {
+        Step::Done(match answer.and_then(Answer::into_reply) {
+            Ok(reply) => ping::read(origin, &reply).map(|ping| {
                 let challenged = cx.session.tokens.knows(origin);
                 Authenticated { ping, challenged }
             }),
-            Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
             Err(why) => Err(why),
         })
     }

@@ -9,7 +9,7 @@ use crate::spec::{Descriptor, Index, Platform};
 /// The image for a platform, of the index of an image that goes by this name.
 ///
 /// # Errors
-/// [`Error::Misuse`] when there is none, which names those that there are.
+/// [`Error::Unsuitable`] when there is none, which names those that there are.
 pub(crate) fn choose<'a>(index: &'a Index, platform: &Platform, of: impl Display) -> Result<&'a Descriptor, Error> {
     let images = || index.manifests.iter().filter(|one| !one.is_attestation() && one.media_type.is_manifest_or_index());
     let mut unnamed = images().filter(|one| one.platform.is_none());
@@ -21,6 +21,6 @@ pub(crate) fn choose<'a>(index: &'a Index, platform: &Platform, of: impl Display
             platforms.filter(|known| !known.is_unknown()).map(Platform::to_string).take(20).collect();
         let known: Vec<String> = known.into_iter().collect();
         let known = if known.is_empty() { "none that it names".to_owned() } else { known.join(", ") };
-        Error::Misuse(format!("{of} has no image for {platform}; its platforms are: {known}"))
+        Error::Unsuitable(format!("{of} has no image for {platform}; its platforms are: {known}"))
     })
 }

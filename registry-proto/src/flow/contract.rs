@@ -64,7 +64,10 @@ pub trait Flow {
     fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion>;
 
     /// Asks the flow to wind down: it aborts what is in flight, closes upload sessions as well as it can, and ends with
-    /// `Done(Err(`[`Error::Cancelled`]`))`, unless it was about to end anyway.
+    /// `Done(Err(`[`Error::Cancelled`]`))`, unless it was about to end anyway. Harmless when it was asked before.
+    ///
+    /// An answer that it has been given and not acted upon may have it begin something else all the same; that this is the last
+    /// of it, an [`Operation`](super::Operation) sees to.
     fn cancel(&mut self);
 }
 

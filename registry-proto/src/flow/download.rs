@@ -126,6 +126,7 @@ impl Download {
                     return self.complete(cx, Some(reply));
                 }
                 // Less than was asked for. That is allowed, but not a byte at a time.
+                self.pieced = true;
                 self.troubles += 1;
                 if self.troubles > cx.session.config().retries {
                     return settled(Err(reply.broken("it hands out next to nothing of the blob at a time")));
@@ -271,6 +272,7 @@ impl Flow for Download {
                 State::Asking(exchange) => match ready!(exchange.poll(cx)) {
                     Ok(Answer::Reply(reply)) => self.after_reply(cx, &reply),
                     Ok(Answer::Lost(lost)) => self.after_loss(cx, lost),
+                    Ok(Answer::NotAsked) => settled(Err(Error::Cancelled)),
                     Err(why) => settled(Err(self.too_large(why))),
                 },
                 State::Pausing(until) if *until > cx.now => return Step::Wait(Some(*until)),

@@ -6,7 +6,7 @@ use crate::endpoint::{Mirrored, blob};
 use crate::error::Error;
 use crate::event::Event;
 use crate::flow::exchange::reject;
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
 use crate::job::{Completion, FailureKind};
 use crate::spec::{Descriptor, Repository};
 
@@ -14,6 +14,10 @@ use crate::spec::{Descriptor, Repository};
 /// have the digest and the size of its descriptor, and is at most [`Limits::config`](crate::session::Limits::config) long.
 ///
 /// Yields its bytes, verified.
+///
+/// # Errors
+/// [`Error::Registry`] when it is not there, [`Error::Denied`], [`Error::Integrity`] when it is not what its digest says,
+/// [`Error::Protocol`] when it is larger than it should be, or than is taken.
 #[derive(Debug)]
 pub struct FetchBlob {
     repository: Repository,
@@ -54,15 +58,14 @@ impl FetchBlob {
 
     /// `None`: it was a mirror's, and is something else; somebody else is to be asked.
     fn after_answer(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>) -> Option<Result<Bytes, Error>> {
-        Some(match answer {
-            Ok(Answer::Reply(reply)) => match blob::read_small(&reply, &self.expected) {
+        Some(match answer.and_then(Answer::into_reply) {
+            Ok(reply) => match blob::read_small(&reply, &self.expected) {
                 Ok(bytes) => Ok(bytes),
                 Err(why) => {
                     self.note = reject(cx, &reply, &why.to_string());
                     return self.note.is_none().then_some(Err(why));
                 }
             },
-            Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
             Err(Error::Transport { asked, last, .. }) if last.kind() == FailureKind::TooLarge => {
                 let what = format!("the content has more than the {} bytes that its manifest says", self.expected.size);
                 Err(Error::Protocol { asked, what })

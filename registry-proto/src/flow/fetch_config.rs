@@ -20,7 +20,11 @@ const DEPTH: u32 = 4;
 /// ```
 ///
 /// Yields the bytes as they are, verified: `GET /v2/<name>/manifests/<reference>` (end-3), then
-/// `GET /v2/<name>/blobs/<digest>` (end-2). [`Error::Misuse`] when an index has nothing for the platform.
+/// `GET /v2/<name>/blobs/<digest>` (end-2).
+///
+/// # Errors
+/// [`Error::Unsuitable`] when an index has nothing for the platform, or a manifest no configuration; else those of
+/// [`FetchManifest`] and [`FetchBlob`].
 #[derive(Debug)]
 pub struct FetchConfig {
     reference: Reference,
@@ -52,7 +56,7 @@ impl FetchConfig {
         let repository = self.reference.repository().clone();
         match manifest.content() {
             ManifestContent::Image(image) => State::Config(FetchBlob::new(repository, image.config.clone())),
-            ManifestContent::Index(_) if self.depth >= DEPTH => settled(Err(Error::Misuse(format!(
+            ManifestContent::Index(_) if self.depth >= DEPTH => settled(Err(Error::Unsuitable(format!(
                 "{}: more than {DEPTH} indexes lead to one another",
                 self.reference
             )))),
@@ -63,7 +67,7 @@ impl FetchConfig {
                 }
                 Err(why) => settled(Err(why)),
             },
-            ManifestContent::Schema1 | ManifestContent::Unknown => settled(Err(Error::Misuse(format!(
+            ManifestContent::Schema1 | ManifestContent::Unknown => settled(Err(Error::Unsuitable(format!(
                 "{}: a manifest of type {} has no configuration that is known here",
                 self.reference,
                 manifest.media_type()

@@ -6,7 +6,7 @@ use crate::endpoint::{Mirrored, Reply, manifest};
 use crate::error::Error;
 use crate::event::Event;
 use crate::flow::exchange::reject;
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Descriptor, Manifest, Reference, Repository, TagOrDigest};
 
@@ -14,6 +14,10 @@ use crate::spec::{Descriptor, Manifest, Reference, Repository, TagOrDigest};
 /// they came; asked for by digest, they are verified.
 ///
 /// Yields a [`Manifest`].
+///
+/// # Errors
+/// [`Error::Registry`] when it is not there, [`Error::Denied`], [`Error::Integrity`] when it is not what its digest says,
+/// [`Error::Protocol`] when it is no manifest or larger than is taken.
 #[derive(Debug)]
 pub struct FetchManifest {
     repository: Repository,
@@ -89,12 +93,11 @@ impl Flow for FetchManifest {
                     let ask = manifest::get(&origin, self.repository.name(), &self.reference, &limits).mirrored(by);
                     self.state = State::Asking(Exchange::new(ask, self.repository.registry()));
                 }
-                State::Asking(exchange) => match ready!(exchange.poll(cx)) {
-                    Ok(Answer::Reply(reply)) => match self.after_reply(cx, &reply) {
+                State::Asking(exchange) => match ready!(exchange.poll(cx)).and_then(Answer::into_reply) {
+                    Ok(reply) => match self.after_reply(cx, &reply) {
                         Some(result) => return Step::Done(result),
                         None => self.state = State::New,
                     },
-                    Ok(Answer::Lost(lost)) => return Step::Done(Err(unreachable_loss(lost))),
                     Err(why) => return Step::Done(Err(why)),
                 },
                 State::Cancelled => return Step::Done(Err(Error::Cancelled)),

@@ -77,8 +77,9 @@ impl File {
             }
             What::Document(content) => {
                 let ticket = cx.ticket();
-                // What is longer is another file in any case.
-                (State::Reading(ticket.id()), LocalJob::read(ticket, Arc::clone(&self.path), content.len()))
+                // One byte more tells that a file is longer, and so another one.
+                let length = content.len().saturating_add(1);
+                (State::Reading(ticket.id()), LocalJob::begin(ticket, Arc::clone(&self.path), length))
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
 use crate::error::Error;
-use crate::flow::{Context, Flow, Step};
+use crate::flow::{Context, Flow, Step, wind_down};
 use crate::job::Completion;
 use crate::time::Time;
 
@@ -100,7 +100,8 @@ impl<F: Flow> Flow for Fleet<F> {
             }
             self.turn %= self.live.len();
             let (index, flow) = &mut self.live[self.turn];
-            match flow.poll(cx) {
+            let step = if self.failure.is_some() { wind_down(flow, cx) } else { flow.poll(cx) };
+            match step {
                 Step::Run(job) => {
                     self.turn += 1;
                     return Step::Run(job);

@@ -3,9 +3,9 @@
 use crate::endpoint::Reply;
 use crate::endpoint::blob::{self, Exists};
 use crate::error::Error;
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
 use crate::job::Completion;
-use crate::spec::{Digest, Origin, Repository};
+use crate::spec::{Digest, Origin, Repository, ScopeSet};
 
 /// Asks whether a repository holds a blob.
 ///
@@ -57,8 +57,9 @@ impl HasBlob {
     }
 
     fn peek(&self, cx: &Context<'_>) -> State {
-        let limits = cx.session.config().limits;
-        let ask = blob::peek(&self.origin, self.repository.name(), &self.digest, &limits);
+        let (limits, name) = (cx.session.config().limits, self.repository.name());
+        // As a HEAD, it is asked on the way to an upload.
+        let ask = blob::peek(&self.origin, name, &self.digest, ScopeSet::push(name), &limits);
         State::Peeking(Exchange::new(ask, self.repository.registry()))
     }
 
@@ -81,13 +82,6 @@ impl HasBlob {
     }
 }
 
-fn reply_of(answer: Result<Answer, Error>) -> Result<Reply, Error> {
-    match answer? {
-        Answer::Reply(reply) => Ok(reply),
-        Answer::Lost(lost) => Err(unreachable_loss(lost)),
-    }
-}
-
 impl Flow for HasBlob {
     type Output = Held;
 
@@ -96,7 +90,7 @@ impl Flow for HasBlob {
             self.state = match &mut self.state {
                 State::New => self.start(cx),
                 State::Looking(exchange) => {
-                    let reply = reply_of(ready!(exchange.poll(cx)));
+                    let reply = ready!(exchange.poll(cx)).and_then(Answer::into_reply);
                     match reply.and_then(|reply| self.after_looking(reply)) {
                         Ok(Some(held)) => return Step::Done(Ok(held)),
                         Ok(None) => self.peek(cx),
@@ -104,7 +98,7 @@ impl Flow for HasBlob {
                     }
                 }
                 State::Peeking(exchange) => {
-                    let reply = reply_of(ready!(exchange.poll(cx)));
+                    let reply = ready!(exchange.poll(cx)).and_then(Answer::into_reply);
                     return Step::Done(reply.and_then(|reply| self.after_peeking(cx, reply)));
                 }
                 State::Cancelled => return Step::Done(Err(Error::Cancelled)),

@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use crate::endpoint::{Reply, manifest};
 use crate::error::Error;
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Digest, Kind, ManifestContent, Origin, Repository, TagOrDigest};
 
@@ -97,9 +97,8 @@ impl Flow for Identify {
             Exchange::new(ask, self.repository.registry())
         });
         let answer = ready!(exchange.poll(cx));
-        Step::Done(match answer {
-            Ok(Answer::Reply(reply)) => self.identified(&reply),
-            Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
+        Step::Done(match answer.and_then(Answer::into_reply) {
+            Ok(reply) => self.identified(&reply),
             Err(why) => Err(why),
         })
     }

@@ -17,7 +17,7 @@ use crate::endpoint::{Ask, Reply, catalog, tags};
 use crate::error::{DeniedBecause, Error};
 use crate::event::Event;
 use crate::flow::walk::Walk;
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
 use crate::job::Completion;
 use crate::limits::Limits;
 use crate::spec::{Origin, Registry, Repository};
@@ -200,9 +200,8 @@ impl Listing {
 
     /// What follows from the answer for a page: the only place that decides it.
     fn after_page(&mut self, cx: &Context<'_>, answer: Result<Answer, Error>) -> State {
-        let reply = match answer {
-            Ok(Answer::Reply(reply)) => reply,
-            Ok(Answer::Lost(lost)) => return settled(Err(unreachable_loss(lost))),
+        let reply = match answer.and_then(Answer::into_reply) {
+            Ok(reply) => reply,
             Err(why) => return settled(Err(self.explained(why))),
         };
         // Too many to a page for this registry (distribution, ECR: 400; Quay: 413).

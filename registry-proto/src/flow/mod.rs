@@ -22,26 +22,29 @@ mod fetch_manifest;
 mod file;
 mod fleet;
 mod has_blob;
+mod has_manifest;
 mod identify;
 mod inspect;
 mod list;
-mod manifest;
 mod operation;
 mod ping;
 mod pull;
 mod push;
 mod put_manifest;
+mod putting;
 mod read_archive;
 mod read_feed;
 mod recall;
 mod referrers;
 mod resolve;
+mod rest;
 mod resumable;
 mod retag;
 mod tree;
 mod upload;
 mod verify;
 mod walk;
+mod winding_down;
 
 pub use crate::session::Context;
 pub use authenticate::{Authenticate, Authenticated};
@@ -59,14 +62,15 @@ pub use fetch_manifest::FetchManifest;
 pub(crate) use file::File;
 pub use fleet::Fleet;
 pub(crate) use has_blob::{HasBlob, Held};
+pub(crate) use has_manifest::HasManifest;
 pub use inspect::{Inspect, InspectMany, Inspected, InspectedChild};
 pub use list::{Collected, ListCatalog, ListTags};
-pub(crate) use manifest::{HasManifest, PutOutcome, Putting};
 pub use operation::Operation;
 pub use ping::Pinging;
 pub use pull::{Platforms, Pull, PullOptions, PullTotals, Pulled, PulledImage};
 pub use push::{Destination, Preview, Previewed, Push, PushFeed, PushOptions, Pushed};
 pub use put_manifest::PutManifest;
+pub(crate) use putting::{PutOutcome, Putting};
 pub use read_archive::{ExamineArchive, ReadArchive};
 pub use read_feed::ReadFeed;
 pub use recall::Recall;
@@ -76,10 +80,4 @@ pub use resumable::{Resumable, Resume};
 pub use retag::Retag;
 pub use upload::{Brought, Upload, Uploaded};
 pub use verify::{Verified, VerifyArchive};
-
-use crate::error::Error;
-
-/// The leaf yields a loss only for requests that their owner judges; for others it settles the matter itself.
-fn unreachable_loss(lost: Lost) -> Error {
-    Error::Transport { asked: lost.asked, last: lost.why, tries: 1 }
-}
+pub(crate) use winding_down::wind_down;

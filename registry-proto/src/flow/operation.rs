@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::event::Event;
-use crate::flow::{Context, Flow, Step};
+use crate::flow::{Context, Flow, Step, wind_down};
 use crate::job::Completion;
 use crate::spec::is_transient;
 use crate::time::Time;
@@ -24,7 +24,8 @@ use crate::time::Time;
 /// A flow as a driver runs it for a user: given up as a whole when its registry is in trouble for too long
 /// ([`Config::patience`](crate::Config::patience)) or too often ([`Config::retry_budget`](crate::Config::retry_budget)).
 ///
-/// It listens to what the flow tells; a driver wraps whatever it is given in it.
+/// It listens to what the flow tells, and once it is cancelled it sees to it that the flow ends, whatever that was about to do; a driver
+/// wraps whatever it is given in it.
 #[derive(Debug)]
 pub struct Operation<F> {
     flow: F,
@@ -33,12 +34,13 @@ pub struct Operation<F> {
     /// Since when nothing has come but trouble.
     since: Option<Time>,
     given_up: Option<Error>,
+    cancelled: bool,
 }
 
 impl<F: Flow> Operation<F> {
     /// With all the patience that the session's configuration gives it.
     pub const fn new(flow: F) -> Self {
-        Self { flow, spent: 0, since: None, given_up: None }
+        Self { flow, spent: 0, since: None, given_up: None, cancelled: false }
     }
 
     /// What follows from an event: the only place that decides it.
@@ -49,7 +51,7 @@ impl<F: Flow> Operation<F> {
                 let answered = reply.as_ref().is_ok_and(|status| !is_transient(*status));
                 // A driver gives up what doesn't move: what took longer than its limits has moved bytes until it failed.
                 let limits = config.timeouts;
-                if answered || *took > limits.connect + limits.head + limits.idle {
+                if answered || *took > limits.connect.saturating_add(limits.head).saturating_add(limits.idle) {
                     self.since = None;
                     self.spent = self.spent.saturating_sub(u32::from(answered));
                 }
@@ -65,7 +67,7 @@ impl<F: Flow> Operation<F> {
         let since = *self.since.get_or_insert(cx.now);
         let because = if self.spent > config.retry_budget {
             format!("{} requests of this operation had to be made again", self.spent)
-        } else if cx.now.since(since) + after > config.patience {
+        } else if cx.now.since(since).saturating_add(after) > config.patience {
             let so_far = Duration::from_secs(cx.now.since(since).as_secs());
             format!("nothing else has come for {so_far:?}, and another {after:?} would be too long")
         } else {
@@ -79,13 +81,14 @@ impl<F: Flow> Flow for Operation<F> {
     type Output = F::Output;
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<F::Output> {
-        match self.flow.poll(cx) {
+        let step = if self.cancelled { wind_down(&mut self.flow, cx) } else { self.flow.poll(cx) };
+        match step {
             Step::Note(event) => {
                 if self.given_up.is_none()
                     && let Some(why) = self.after_event(cx, &event)
                 {
                     self.given_up = Some(why);
-                    self.flow.cancel();
+                    self.cancel();
                 }
                 Step::Note(event)
             }
@@ -99,6 +102,7 @@ impl<F: Flow> Flow for Operation<F> {
     }
 
     fn cancel(&mut self) {
+        self.cancelled = true;
         self.flow.cancel();
     }
 }
@@ -141,6 +145,17 @@ mod tests {
     }
 
     #[test]
+    fn limits_without_end_are_added_up() {
+        let mut config = Config::default();
+        let timeouts = &mut config.timeouts;
+        (timeouts.connect, timeouts.head, timeouts.idle) = (Duration::MAX, Duration::MAX, Duration::MAX);
+        let mut session = Session::new(config, 1);
+        let mut operation = Operation::new(Pinging::new("r.example".parse().unwrap()));
+        let cut = asked(Err(FailureKind::Cut), 600);
+        assert!(operation.after_event(&session.at(Time::ZERO), &cut).is_none());
+    }
+
+    #[test]
     fn the_clock_runs_while_there_is_nothing_but_trouble() {
         let cut = || asked(Err(FailureKind::Cut), 1);
         let in_vain = || asked(Ok(503), 1);
@@ -151,6 +166,7 @@ mod tests {
         let long = asked(Err(FailureKind::Cut), 600);
         assert!(!is_given_up(&[cut(), retrying(1), long, retrying(1), cut(), retrying(170)]));
         let waiting = |seconds| Event::Waiting { origin: "r".into(), after: Duration::from_secs(seconds) };
+        assert!(is_given_up(&[waiting(1), waiting(u64::MAX)]), "a sum that can't be expressed");
         assert!(!is_given_up(&[waiting(300)]));
         assert!(is_given_up(&[waiting(301)]));
     }

@@ -2,13 +2,17 @@
 
 use crate::endpoint::ping::{self, Ping};
 use crate::error::Error;
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Origin, Registry};
 
 /// Asks a registry whether it is one, and how it wants to be authenticated: `GET /v2/` (end-1). Needs no credentials.
 ///
 /// Yields a [`Ping`].
+///
+/// # Errors
+/// [`Error::Registry`] and [`Error::Protocol`] when it answers as no registry does, [`Error::Transport`] when nobody answers,
+/// [`Error::Misuse`] when its name is no address.
 #[derive(Debug)]
 pub struct Pinging {
     registry: Registry,
@@ -40,9 +44,8 @@ impl Flow for Pinging {
         }
         let (origin, exchange) = self.asking.as_mut().expect("it was just made");
         let answer = ready!(exchange.poll(cx));
-        Step::Done(match answer {
-            Ok(Answer::Reply(reply)) => ping::read(origin, &reply),
-            Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
+        Step::Done(match answer.and_then(Answer::into_reply) {
+            Ok(reply) => ping::read(origin, &reply),
             Err(why) => Err(why),
         })
     }

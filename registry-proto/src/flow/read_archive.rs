@@ -10,7 +10,10 @@ use crate::job::{Completion, Job, JobId, LocalJob, Outcome};
 
 /// Reads which images an archive holds and where in the file their blobs lie. Nothing is copied, nothing is sent.
 ///
-/// Yields an [`Archive`]; the first fault is an error.
+/// Yields an [`Archive`].
+///
+/// # Errors
+/// [`Error::Archive`]: the first fault that it has. [`Error::Local`] when the work itself breaks down.
 #[derive(Debug)]
 pub struct ReadArchive(ExamineArchive);
 
@@ -40,6 +43,9 @@ impl Flow for ReadArchive {
 /// As [`ReadArchive`], but goes on after a fault where it can.
 ///
 /// Yields what was [`Examined`].
+///
+/// # Errors
+/// [`Error::Local`] when the work itself breaks down: faults are part of what is yielded.
 #[derive(Debug)]
 pub struct ExamineArchive {
     path: Arc<Path>,

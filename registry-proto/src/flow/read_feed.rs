@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   New ─▶ Winding ─┬─ a file ─▶ Next ─▶ Winding
-//!             │     └─ the end ─▶ the end
+//!             │     └─ the end ─▶ (what comes after it) ─▶ the end
 //!             └─ cancelled ─▶ Stopping ─▶ the end
 //! ```
 
 use crate::archive::{Compressor, Examined, Feed, Tape, Wind, Wound};
 use crate::error::Error;
+use crate::flow::rest::Rest;
 use crate::flow::{Context, Flow, Step};
 use crate::job::{Completion, Job, JobId, LocalJob, Outcome};
 
@@ -19,7 +20,12 @@ use crate::job::{Completion, Job, JobId, LocalJob, Outcome};
 /// # Errors
 /// [`Error::Archive`] when it is no tar, or ends before its end; faults of its documents and blobs are part of the result.
 #[derive(Debug)]
-pub struct ReadFeed(State, Option<Compressor>);
+pub struct ReadFeed {
+    compressor: Option<Compressor>,
+    /// What comes after the archive.
+    rest: Rest,
+    state: State,
+}
 
 #[derive(Debug)]
 enum State {
@@ -34,14 +40,14 @@ enum State {
 impl ReadFeed {
     /// Of what comes from this feed.
     pub const fn new(feed: Feed) -> Self {
-        Self(State::New(feed), None)
+        Self { compressor: None, rest: Rest::Over, state: State::New(feed) }
     }
 
     /// For a [`PushFeed`](crate::flow::PushFeed) that [compresses](crate::flow::PushFeed::compressing): what it will send has to be
     /// told by where it is, also where it is small.
     #[must_use]
     pub fn compressing(mut self, compressor: Compressor) -> Self {
-        self.1 = Some(compressor);
+        self.compressor = Some(compressor);
         self
     }
 }
@@ -50,33 +56,51 @@ impl Flow for ReadFeed {
     type Output = Examined;
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<Examined> {
-        let tape = match std::mem::replace(&mut self.0, State::Over) {
-            State::New(feed) => Box::new(Tape::new(feed, &cx.session.config().archive).compressing(self.1.clone())),
+        if let Some(job) = self.rest.start(cx) {
+            return Step::Run(job);
+        }
+        let tape = match std::mem::replace(&mut self.state, State::Over) {
+            State::New(feed) => {
+                Box::new(Tape::new(feed, &cx.session.config().archive).compressing(self.compressor.clone()))
+            }
             State::Next(tape) => tape,
             State::Winding(job) => {
-                self.0 = State::Winding(job);
+                self.state = State::Winding(job);
                 return Step::Wait(None);
             }
             State::Stopping(job) => {
-                self.0 = State::Settled(Box::new(Err(Error::Cancelled)));
+                self.state = State::Settled(Box::new(Err(Error::Cancelled)));
                 return Step::Abort(job);
             }
-            State::Settled(result) => return Step::Done(*result),
+            State::Settled(result) => match self.rest.end(cx, result.is_ok()) {
+                Some(step) => {
+                    self.state = State::Settled(result);
+                    return step;
+                }
+                None => return Step::Done(*result),
+            },
             State::Over => panic!("polled after it was done"),
         };
         let ticket = cx.ticket();
-        self.0 = State::Winding(ticket.id());
+        self.state = State::Winding(ticket.id());
         Step::Run(Job::Local(LocalJob::wind(ticket, tape, Wind::On)))
     }
 
     fn handle(&mut self, _: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
-        match self.0 {
+        let done = match self.rest.handle(done) {
+            Ok(()) => return Ok(()),
+            Err(done) => done,
+        };
+        match self.state {
             State::Winding(job) if job == done.id => {}
             _ => return Err(done),
         }
-        self.0 = match done.outcome {
+        self.state = match done.outcome {
             Outcome::Wound(Ok(Wound::File(tape, _) | Wound::Piece(tape, ..))) => State::Next(tape),
-            Outcome::Wound(Ok(Wound::Over(found))) => State::Settled(Box::new(Ok(*found))),
+            Outcome::Wound(Ok(Wound::Over(tape, found))) => {
+                self.rest = Rest::New(tape);
+                State::Settled(Box::new(Ok(*found)))
+            }
             Outcome::Wound(Err(why)) => State::Settled(Box::new(Err(why.into()))),
             Outcome::Failed { why, .. } => State::Settled(Box::new(Err(Error::Local(why)))),
             _ => unreachable!("tickets are typed: winding yields what was wound"),
@@ -85,7 +109,7 @@ impl Flow for ReadFeed {
     }
 
     fn cancel(&mut self) {
-        self.0 = match std::mem::replace(&mut self.0, State::Over) {
+        self.state = match std::mem::replace(&mut self.state, State::Over) {
             State::Winding(job) => State::Stopping(job),
             State::New(_) | State::Next(_) => State::Settled(Box::new(Err(Error::Cancelled))),
             other => other,

@@ -2,7 +2,7 @@
 
 use crate::endpoint::{Mirrored, manifest};
 use crate::error::Error;
-use crate::flow::{Answer, Context, Exchange, FetchManifest, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, FetchManifest, Flow, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Descriptor, Reference};
 
@@ -16,6 +16,9 @@ use crate::spec::{Descriptor, Reference};
 ///
 /// Yields a [`Descriptor`]. The digest of a tag is the registry's word as long as nobody has fetched what it names; whoever
 /// then asks for it by that digest gets these bytes or an error.
+///
+/// # Errors
+/// [`Error::Registry`] when it leads to nothing, [`Error::Denied`]; and where it had to be fetched, those of [`FetchManifest`].
 #[derive(Debug)]
 pub struct Resolve {
     reference: Reference,
@@ -68,15 +71,14 @@ impl Flow for Resolve {
                     let ask = manifest::look(&origin, repository.name(), &target, &limits).mirrored(by);
                     self.state = State::Looking(Exchange::new(ask, repository.registry()));
                 }
-                State::Looking(exchange) => match ready!(exchange.poll(cx)) {
-                    Ok(Answer::Reply(reply)) => {
+                State::Looking(exchange) => match ready!(exchange.poll(cx)).and_then(Answer::into_reply) {
+                    Ok(reply) => {
                         let limits = cx.session.config().limits;
                         match manifest::told(&reply, &self.reference.target(), &limits) {
                             Some(descriptor) => return Step::Done(Ok(descriptor)),
                             None => self.state = State::Fetching(self.fetch()),
                         }
                     }
-                    Ok(Answer::Lost(lost)) => return Step::Done(Err(unreachable_loss(lost))),
                     Err(why) => return Step::Done(Err(why)),
                 },
                 State::Fetching(fetch) => {

@@ -137,7 +137,7 @@ impl FetchTree {
         let found = ImageConfig::parse(config).ok().map(|config| config.platform());
         match found.filter(|found| found.suits(wanted).is_none()) {
             Some(found) => {
-                Err(Error::Misuse(format!("{} has no image for {wanted}; it is one for {found}", self.reference)))
+                Err(Error::Unsuitable(format!("{} has no image for {wanted}; it is one for {found}", self.reference)))
             }
             None => self.after_check(cx, root),
         }
@@ -172,7 +172,7 @@ impl FetchTree {
         let (most, most_bytes) = (limits.manifests, limits.below_index / self.sharers);
         if self.found.len() + next.len() > most || self.bytes > most_bytes {
             let what = format!("more than {most} manifests or {most_bytes} bytes of them");
-            return Err(Error::Misuse(format!(
+            return Err(Error::Unsuitable(format!(
                 "{}: the image has {what}, which is more than is taken",
                 self.reference
             )));
@@ -188,7 +188,7 @@ impl FetchTree {
     fn deeper(&mut self, cx: &Context<'_>) -> Result<(), Error> {
         self.depth += 1;
         if self.depth > cx.session.config().limits.index_depth {
-            return Err(Error::Misuse(format!("{}: its indexes are nested too deep", self.reference)));
+            return Err(Error::Unsuitable(format!("{}: its indexes are nested too deep", self.reference)));
         }
         Ok(())
     }
@@ -197,7 +197,7 @@ impl FetchTree {
 
     fn unsupported(&self, manifest: &Manifest, why: &str) -> Error {
         let (digest, kind) = (manifest.digest(), manifest.media_type());
-        Error::Misuse(format!("{}: which blobs belong to {digest} can't be told: {why} ({kind})", self.reference))
+        Error::Unsuitable(format!("{}: which blobs belong to {digest} can't be told: {why} ({kind})", self.reference))
     }
 
     fn tree(&mut self) -> Tree {

@@ -17,6 +17,9 @@ const WIDTH: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 /// Reads an archive's table of contents and then every blob, to see whether its bytes have its digest. Sends nothing.
 ///
 /// Yields what was [`Verified`]: every fault of the archive is part of it, not an error.
+///
+/// # Errors
+/// [`Error::Local`] when the work itself breaks down.
 #[derive(Debug)]
 pub struct VerifyArchive {
     state: State,

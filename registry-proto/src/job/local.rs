@@ -74,6 +74,7 @@ enum Task {
     Survey(Ticket<kind::Hash>, FileRange, Alone),
     Lay(Ticket<kind::Lay>, Blueprint),
     Read(Ticket<kind::Read>, Arc<Path>, usize),
+    Begin(Ticket<kind::Read>, Arc<Path>, usize),
     Publish(Ticket<kind::Publish>, Arc<Path>, Arc<Path>),
     Wind(Ticket<kind::Wind>, Box<Tape>, Wind),
     Keep(Ticket<kind::Publish>, Kept),
@@ -136,6 +137,11 @@ impl LocalJob {
         Self { id: ticket.id(), task: Task::Read(ticket, path, limit) }
     }
 
+    /// Reads so much of a file, if it is there, whatever comes after it.
+    pub(crate) fn begin(ticket: Ticket<kind::Read>, path: Arc<Path>, length: usize) -> Self {
+        Self { id: ticket.id(), task: Task::Begin(ticket, path, length) }
+    }
+
     /// Gives a finished file its final name.
     pub(crate) fn publish(ticket: Ticket<kind::Publish>, from: Arc<Path>, to: Arc<Path>) -> Self {
         Self { id: ticket.id(), task: Task::Publish(ticket, from, to) }
@@ -181,6 +187,10 @@ impl LocalJob {
                 Err(why) => ticket.failed(why),
             },
             Task::Read(ticket, path, limit) => match caught(|| read(storage, &path, limit)) {
+                Ok(content) => ticket.content(content),
+                Err(why) => ticket.failed(why),
+            },
+            Task::Begin(ticket, path, length) => match caught(|| begin(storage, &path, length)) {
                 Ok(content) => ticket.content(content),
                 Err(why) => ticket.failed(why),
             },
@@ -243,14 +253,20 @@ fn survey<S: Storage>(storage: &S, range: FileRange, alone: Alone) -> Result<Dig
 
 fn read<S: Storage>(storage: &S, path: &Path, limit: usize) -> Result<Option<Bytes>, Failure> {
     match storage.open(path) {
-        Ok(Opened::File { file, size }) if size <= limit as u64 => {
-            let mut content = Vec::new();
-            file.take(limit as u64).read_to_end(&mut content).map_err(|why| unread(path, &why))?;
-            Ok(Some(content.into()))
-        }
-        Ok(Opened::File { size, .. }) => {
+        Ok(Opened::File { size, .. }) if size > limit as u64 => {
             let what = format_args!("{} has {size} bytes, more than the {limit} expected", path.display()).to_string();
             Err(Failure::new(FailureKind::Source, what))
+        }
+        _ => begin(storage, path, limit),
+    }
+}
+
+fn begin<S: Storage>(storage: &S, path: &Path, length: usize) -> Result<Option<Bytes>, Failure> {
+    match storage.open(path) {
+        Ok(Opened::File { file, .. }) => {
+            let mut content = Vec::new();
+            file.take(length as u64).read_to_end(&mut content).map_err(|why| unread(path, &why))?;
+            Ok(Some(content.into()))
         }
         Ok(Opened::Folder) => Err(unread(path, &io::ErrorKind::IsADirectory.into())),
         Err(why) if is_nothing(&why) => Ok(None),

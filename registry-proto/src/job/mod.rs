@@ -34,8 +34,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-/// One piece of work for a driver. Each carries the right to answer it.
-#[derive(Debug)]
+use crate::error::Asked;
+
+/// One piece of work for a driver. Each carries the right to answer it. `Debug` shows a request's URL without its query, which may be
+/// signed.
 #[must_use = "a job that is not run leaves its flow waiting for ever"]
 pub enum Job {
     /// Send one HTTP request and take in its reply, as the [`Plan`] says.
@@ -52,6 +54,18 @@ impl Job {
         match self {
             Self::Exchange(ticket, ..) => ticket.id(),
             Self::Local(job) => job.id(),
+        }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchange(ticket, request, ..) => {
+                let asked = Asked::new(request.method(), request.uri());
+                f.debug_tuple("Exchange").field(ticket).field(&asked).finish_non_exhaustive()
+            }
+            Self::Local(job) => f.debug_tuple("Local").field(job).finish(),
         }
     }
 }

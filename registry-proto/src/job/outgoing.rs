@@ -186,9 +186,9 @@ impl<R: Read> Outgoing<R> {
         Ok(self.blob.digester)
     }
 
-    /// The running hash, for the job's [`Completion`](super::Completion).
+    /// The running hash, for the job's [`Completion`](super::Completion), and how far this body has come.
     pub fn into_digester(self) -> Digester {
-        self.blob.digester
+        self.blob.digester.of_body(self.offset)
     }
 
     /// The running hash so far.

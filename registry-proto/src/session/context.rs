@@ -13,6 +13,8 @@ use crate::time::Time;
 pub struct Context<'a> {
     pub(crate) session: &'a mut Session,
     pub(crate) now: Time,
+    /// Whoever is asked for this step is wanted to end: nothing is begun any more but what tidies up.
+    pub(crate) ending: bool,
 }
 
 impl Context<'_> {

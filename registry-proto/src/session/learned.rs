@@ -109,7 +109,8 @@ impl Learned {
 
     /// The size of the next chunk.
     pub(crate) fn chunk(&self, limits: &Limits) -> u64 {
-        self.chunk.min(self.largest.unwrap_or(u64::MAX)).clamp(limits.chunk_min, limits.chunk_max)
+        // (Whoever has set the limits may have set them the wrong way round.)
+        self.chunk.min(self.largest.unwrap_or(u64::MAX)).max(limits.chunk_min).min(limits.chunk_max).max(1)
     }
 
     /// A body of `size` was refused as too large. Whether there is a smaller size left to try.
@@ -260,6 +261,22 @@ mod tests {
         learned.cut(&limits, 8 << 20, 1 << 30);
         assert!(!learned.takes_whole(1 << 30));
         assert_eq!(learned.chunk(&limits), 4 << 20);
+    }
+
+    #[test]
+    fn limits_the_wrong_way_round_are_limits_all_the_same() {
+        let limits = Limits { chunk_min: 100, chunk_max: 10, ..Limits::default() };
+        let mut learned = Learned::default();
+        assert_eq!(learned.chunk(&limits), 10);
+        assert!(learned.refused_size(&limits, 1000));
+        learned.cut(&limits, 5, 10);
+        learned.chunk_went_through(&limits, 10, Duration::ZERO);
+        assert_eq!(learned.chunk(&limits), 10);
+        assert_eq!(
+            learned.chunk(&Limits { chunk_min: 0, chunk_max: 0, ..limits }),
+            1,
+            "there are no chunks of nothing"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod proxy;
 mod referrers;
 mod tls;
 mod tokens;
+mod turns;
 mod warned;
 
 pub use crate::limits::Limits;
@@ -21,6 +22,7 @@ pub(crate) use pace::{Load, NotYet, Rules, Strain};
 pub use proxy::{Proxies, Proxy, ProxyError, Tunnel};
 pub use tls::{ClientIdentity, TlsConfig};
 pub(crate) use tokens::{Area, Permission, Scheme as AuthScheme, TokenKey, Wish};
+pub(crate) use turns::Had;
 
 use std::collections::VecDeque;
 
@@ -48,6 +50,7 @@ pub struct Session {
     pub(crate) known: known::Known,
     pub(crate) pace: pace::Pace,
     pub(crate) referrers: referrers::Referrers,
+    pub(crate) turns: turns::Turns,
     pub(crate) warned: warned::Warned,
     pub(crate) resting: mirrors::Resting,
     learned: Lessons,
@@ -64,6 +67,7 @@ impl Session {
             known: known::Known::default(),
             pace: pace::Pace::default(),
             referrers: referrers::Referrers::default(),
+            turns: turns::Turns::default(),
             warned: warned::Warned::default(),
             resting: mirrors::Resting::default(),
             learned: config.learned.clone(),
@@ -76,7 +80,7 @@ impl Session {
 
     /// Lends the session to a flow for one step at the moment `now`.
     pub const fn at(&mut self, now: Time) -> Context<'_> {
-        Context { session: self, now }
+        Context { session: self, now, ending: false }
     }
 
     /// The configuration.

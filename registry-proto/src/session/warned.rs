@@ -7,16 +7,20 @@ use crate::spec::Origin;
 /// How many warnings are told. One that counts seconds is another with each reply.
 const MOST: usize = 50;
 
-/// Warnings that the user has seen: each text once per registry, however many replies carry it (C92).
+/// Warnings that the user has seen. Each text once per registry, however many replies carry it (C92).
 #[derive(Debug, Default)]
-pub(crate) struct Warned(BTreeSet<(Origin, String)>, BTreeSet<Origin>);
+pub(crate) struct Warned {
+    told: BTreeSet<(Origin, String)>,
+    /// Whose certificate nobody looks at, as was told.
+    unverified: BTreeSet<Origin>,
+}
 
 impl Warned {
     /// What to tell the user of a warning, if anything.
     pub(crate) fn tell(&mut self, origin: &Origin, text: String) -> Option<String> {
-        let told = self.0.len();
+        let told = self.told.len();
         let warning = (origin.clone(), text);
-        if told > MOST || self.0.contains(&warning) {
+        if told > MOST || self.told.contains(&warning) {
             return None;
         }
         let what = if told < MOST {
@@ -24,15 +28,13 @@ impl Warned {
         } else {
             format!("{origin} warns of more and more: further warnings are not shown")
         };
-        self.0.insert(warning);
+        self.told.insert(warning);
         Some(what)
     }
-}
 
-impl Warned {
     /// What to tell the user of an origin whose certificate nobody looks at: once for each.
     pub(crate) fn unverified(&mut self, origin: &Origin) -> Option<String> {
-        if self.1.len() >= MOST || !self.1.insert(origin.clone()) {
+        if self.unverified.len() >= MOST || !self.unverified.insert(origin.clone()) {
             return None;
         }
         Some(format!(
@@ -55,6 +57,6 @@ mod tests {
         let told = (0..1000).filter_map(|n| warned.tell(&one, format!("expires in {n} s"))).collect::<Vec<_>>();
         assert_eq!(told.len(), MOST - 2 + 1);
         assert!(told.last().unwrap().contains("further warnings are not shown"));
-        assert_eq!(warned.0.len(), MOST + 1, "nor are they kept");
+        assert_eq!(warned.told.len(), MOST + 1, "nor are they kept");
     }
 }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::{Digest, MediaType, Platform};
 
+/// The annotation by which an attestation's descriptor names the manifest that it is about.
+const ATTESTED: &str = "vnd.docker.reference.digest";
+
 /// A pointer to content: its type, its digest and its size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,6 +51,20 @@ impl Descriptor {
         }
     }
 
+    /// A pointer to what has taken the place of its content, if that is other content.
+    pub(crate) fn of_other(&self, digest: &Digest, size: u64) -> Self {
+        // What it carries is the content itself.
+        let data = self.data.clone().filter(|_| *digest == self.digest);
+        Self { digest: digest.clone(), size, data, ..self.clone() }
+    }
+
+    /// Has it lead to an attestation of what has taken the place of what that is about.
+    pub(crate) fn attest_what_became<'a>(&mut self, became: impl Fn(&Digest) -> Option<&'a Digest>) {
+        if let Some(new) = self.attests().as_ref().and_then(became) {
+            self.annotations.insert(ATTESTED.to_owned(), new.to_string());
+        }
+    }
+
     /// Whether it leads to an attestation: what a builder says about one of the images beside it in the index (provenance,
     /// a list of materials). No platform's image, and never run.
     pub fn is_attestation(&self) -> bool {
@@ -58,7 +75,7 @@ impl Descriptor {
 
     /// What the attestation that it leads to is about, if it says so.
     pub fn attests(&self) -> Option<Digest> {
-        self.annotations.get("vnd.docker.reference.digest")?.parse().ok()
+        self.annotations.get(ATTESTED)?.parse().ok()
     }
 }
 

@@ -90,6 +90,15 @@ impl Reference {
         }
     }
 
+    /// What a repository has by this tag or digest.
+    pub(crate) fn by(repository: Repository, by: TagOrDigest) -> Self {
+        let bare = Self::new(repository);
+        match by {
+            TagOrDigest::Tag(tag) => bare.with_tag(tag),
+            TagOrDigest::Digest(digest) => bare.with_digest(digest),
+        }
+    }
+
     /// With this tag.
     #[must_use]
     pub fn with_tag(mut self, tag: Tag) -> Self {

@@ -20,8 +20,10 @@ const SHORTEST: usize = 6;
 pub(super) struct Watch {
     /// Passwords and tokens.
     credentials: BTreeSet<String>,
-    /// Queries of URLs that redirects lead to: with a signed one anybody gets in.
+    /// Queries of URLs that redirects and upload sessions lead to: with a signed one anybody gets in.
     queries: BTreeSet<String>,
+    /// How many there were when somebody was last told that there are new ones.
+    known: usize,
 }
 
 /// Without the secrets.
@@ -38,6 +40,9 @@ impl Watch {
     /// When an HTTP stack that logs headers would log it.
     pub(super) fn asked(&mut self, request: &Request<Payload>) -> bool {
         let before = self.credentials.len();
+        // (Sessions move on with each request: the first few are enough to see whether they are shown.)
+        let has_moved = self.queries.len() > self.known && self.queries.len().is_power_of_two();
+        self.known = self.queries.len();
         for shown in request.headers().get_all(AUTHORIZATION) {
             assert!(shown.is_sensitive(), "what is shown to {} is not marked as a secret", request.uri());
             let Some((scheme, secret)) = shown.to_str().ok().and_then(|shown| shown.split_once(' ')) else { continue };
@@ -59,7 +64,7 @@ impl Watch {
                 decode(secret, true).iter().for_each(|secret| self.keep(secret));
             }
         }
-        self.credentials.len() > before
+        self.credentials.len() > before || has_moved
     }
 
     /// A reply: what it hands out.
@@ -67,7 +72,7 @@ impl Watch {
         let headers = reply.headers();
         if let Some(query) =
             headers.get(LOCATION).and_then(|to| to.to_str().ok()?.split_once('?')).map(|(_, query)| query)
-            && reply.status().is_redirection()
+            && (reply.status().is_redirection() || reply.status().is_success())
             && query.len() >= SHORTEST
         {
             self.queries.insert(query.to_owned());
@@ -92,14 +97,12 @@ impl Watch {
         }
     }
 
-    /// Looks at what a log may come to hold: how a flow or a session is at a moment. (URLs are part of that.)
+    /// Looks at what a log may come to hold: how a flow or a session is at a moment.
     ///
     /// # Panics
-    /// When there is a password or a token in it.
+    /// When there is a secret in it.
     pub(super) fn logged(&self, what: &impl fmt::Debug) {
-        if !self.credentials.is_empty() {
-            self.check(&format!("{what:?}"), self.credentials.iter());
-        }
+        self.told(what);
     }
 
     fn check<'a>(&self, text: &str, mut secrets: impl Iterator<Item = &'a String>) {
@@ -148,7 +151,7 @@ mod tests {
         assert_eq!(watch.credentials, BTreeSet::from(expected));
         assert_eq!(watch.queries, BTreeSet::from(["signature=1".to_owned()]));
         watch.told(&"somebody");
-        watch.logged(&"https://s3.example/x?signature=1");
+        watch.logged(&"https://s3.example/x?…");
     }
 
     #[test]

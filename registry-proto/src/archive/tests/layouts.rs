@@ -141,6 +141,31 @@ fn nesting_has_a_limit_and_a_reduced_index_changes_those_above() {
 }
 
 #[test]
+fn what_describes_a_reduced_index_describes_the_new_one() {
+    let (one, two) = (two_layers(&[]), two_layers(&[]).on("linux", "arm64"));
+    let attestation = SampleImage::new(&[], &[b"in-toto"]).on("unknown", "unknown");
+    let mut files = make::oci_folder(&[one.clone(), attestation.clone()]);
+    let below = make::index_of(&[one, two], true);
+    put(&mut files, &below);
+    let described = Descriptor { data: Some("e30=".into()), ..below.descriptor() };
+    let about = ("vnd.docker.reference.digest".to_owned(), below.digest().to_string());
+    let attests = Descriptor {
+        platform: Some(attestation.platform.clone()),
+        annotations: BTreeMap::from([about]),
+        ..attestation.manifest(true).descriptor()
+    };
+    let root = json!({"schemaVersion": 2, "manifests": [described, attests]}).to_string();
+    let root = Manifest::parse(root.into(), Some(MediaType::OCI_INDEX.as_str()), None).unwrap();
+    put(&mut files, &root);
+    let Examined { archive, faults } = examine(layout(files, &[root.descriptor()]));
+    assert!(faults.is_empty(), "{faults:?}");
+    let archive = archive.unwrap();
+    let [child, attests] = &archive.images()[0].root().index().unwrap().manifests[..] else { panic!() };
+    assert!(child.digest != *below.digest() && child.data.is_none(), "{child:?}");
+    assert_eq!(attests.attests().as_ref(), Some(&child.digest));
+}
+
+#[test]
 fn names_of_one_digest_are_merged_and_strange_roots_left_out() {
     let image = two_layers(&[]);
     let name = |value: &str| Descriptor {

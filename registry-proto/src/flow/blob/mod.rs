@@ -5,9 +5,11 @@
 //!   ReadBlob   Size ─▶ Asking for a piece ─▶ telling it ─▶ … ─▶ the last one, if the digest is right
 //! ```
 
+mod piece;
 mod read;
 mod save;
 mod size;
 
+pub(crate) use piece::{Pieces, too_large};
 pub use read::ReadBlob;
 pub use save::SaveBlob;

@@ -4,17 +4,18 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::piece::{Pieces, too_large};
 use super::size::Size;
 use crate::digester::Digester;
 use crate::endpoint::blob;
 use crate::error::{Asked, Error};
 use crate::event::{Event, Piece};
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
-use crate::job::{Completion, FailureKind};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
+use crate::job::Completion;
 use crate::spec::{Descriptor, Digest, Repository};
 
-/// How often a piece is asked for whose reply is about other bytes.
-const ODD_REPLIES: u32 = 2;
+/// What there is for a blob that is handed out as a whole only.
+const INTO_A_FILE: &str = ", or fetch it into a file, which takes no memory (`SaveBlob`)";
 
 /// Reads a blob in pieces: `GET /v2/<name>/blobs/<digest>` (end-2) with `Range`, one piece of [`Config::piece`] in memory at a
 /// time. Each is told as [`Event::Content`]; the last one only if the whole has the right digest, so that nobody ever gets all
@@ -54,9 +55,7 @@ const ODD_REPLIES: u32 = 2;
 pub struct ReadBlob {
     repository: Repository,
     digest: Digest,
-    odd: u32,
-    /// How often next to nothing came of what was asked for.
-    short: u32,
+    pieces: Pieces,
     state: State,
 }
 
@@ -73,7 +72,7 @@ impl ReadBlob {
     /// The blob with this digest.
     pub fn new(repository: Repository, digest: Digest) -> Self {
         let state = State::New(Size::new(repository.clone(), digest.clone()));
-        Self { repository, digest, odd: 0, short: 0, state }
+        Self { repository, digest, pieces: Pieces::default(), state }
     }
 
     // ── transitions ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,52 +111,24 @@ impl ReadBlob {
         (blob, mut digester, range): (Descriptor, Digester, Range<u64>),
         answer: Result<Answer, Error>,
     ) -> Result<(State, Option<Bytes>), Error> {
-        let reply = match answer {
-            Ok(Answer::Reply(reply)) => reply,
-            Ok(Answer::Lost(lost)) => return Err(unreachable_loss(lost)),
-            Err(why) => return Err(too_large(why, &blob)),
+        let reply = match answer.and_then(Answer::into_reply) {
+            Ok(reply) => reply,
+            Err(why) => return Err(too_large(cx, why, blob.size, INTO_A_FILE)),
         };
-        let Some((at, bytes)) = blob::read_piece(&reply, &range, blob.size)? else {
-            self.odd += 1;
-            if self.odd >= ODD_REPLIES {
-                return Err(reply.broken(format!(
-                    "asked for bytes {}-{}, it answered others",
-                    range.start,
-                    range.end - 1
-                )));
-            }
+        let Some((at, bytes)) = self.pieces.take(&reply, &range, blob.size)? else {
             return Ok((self.go_on(cx, blob, digester)?, None));
         };
-        self.odd = 0;
         // All of it may have come once more.
         let known = usize::try_from(digester.at() - at).unwrap_or(usize::MAX).min(bytes.len());
         digester.feed(at, &bytes).map_err(|gap| reply.broken(gap.to_string()))?;
         let bytes = bytes.slice(known..);
-        let (config, asked_for) = (cx.session.config(), range.end - range.start);
-        if digester.at() < range.end && !config.timeouts.is_ahead(bytes.len() as u64, asked_for) {
-            self.short += 1;
-        }
-        if self.short > config.retries {
-            return Err(reply.broken("it hands out next to nothing of the blob at a time"));
+        if digester.at() < range.end {
+            self.pieces.fell_short(cx, &reply, bytes.len() as u64, range.end - range.start)?;
         }
         if digester.at() < blob.size || digester.digest() == self.digest {
             return Ok((State::Told { blob, digester }, Some(bytes)));
         }
         Err(Error::Integrity { asked: reply.asked, expected: self.digest.clone(), found: digester.digest() })
-    }
-}
-
-/// Only a registry that hands out more than it was asked for runs into our limit.
-fn too_large(why: Error, blob: &Descriptor) -> Error {
-    match why {
-        Error::Transport { asked, last, .. } if last.kind() == FailureKind::TooLarge => {
-            let size = blob.size;
-            let what = format!(
-                "it hands out more than it was asked for; if it takes no notice of Range, allow pieces of {size} bytes"
-            );
-            Error::Protocol { asked, what }
-        }
-        why => why,
     }
 }
 

@@ -48,7 +48,15 @@ const TOGETHER: usize = 16;
 ///
 /// Foreign layers stay where they are.
 ///
+/// Reads manifests (end-3) and blobs (end-2) of the one, of all tags lists them (end-8), and puts blobs (end-4 to end-6, end-11) and
+/// manifests (end-7) into the other.
+///
 /// Yields what was [`Copied`].
+///
+/// # Errors
+/// [`Error::Registry`] when the image is not there or the destination does not take it, [`Error::Denied`] by either, [`Error::Integrity`]
+/// and [`Error::Protocol`] when the source hands out something else, [`Error::Unsuitable`] when there is nothing to copy or more than
+/// is taken, [`Error::Misuse`] when the references don't fit together.
 #[derive(Debug)]
 pub struct Copy {
     source: Reference,
@@ -142,7 +150,7 @@ impl Copy {
         // A name that is no tag was not listed.
         self.tags = names.iter().filter_map(|name| name.parse().ok()).collect();
         if self.tags.is_empty() {
-            return Err(Error::Misuse(format!("{} has no tags: there is nothing to copy", self.repository())));
+            return Err(Error::Unsuitable(format!("{} has no tags: there is nothing to copy", self.repository())));
         }
         self.next_few(cx)
     }
@@ -262,7 +270,7 @@ impl Copy {
     fn end(&mut self) -> Result<Copied, Error> {
         let digest = self.references.first().map(|first| first.digest.clone()).ok_or_else(|| {
             let why = self.left_out.first().map_or("there is nothing to copy", |left_out| &left_out.why);
-            Error::Misuse(format!("{}: nothing was copied: {why}", self.repository()))
+            Error::Unsuitable(format!("{}: nothing was copied: {why}", self.repository()))
         })?;
         Ok(Copied {
             digest,
@@ -310,9 +318,9 @@ impl Copy {
     }
 }
 
-/// What is wrong with one tag only: it is gone since it was listed, or can't be copied by anybody.
+/// What is wrong with one manifest only: it is gone since it was listed, or can't be copied by anybody.
 fn is_bearable(why: &Error) -> bool {
-    matches!(why, Error::Misuse(_)) || why.status() == Some(StatusCode::NOT_FOUND)
+    matches!(why, Error::Misuse(_) | Error::Unsuitable(_)) || why.status() == Some(StatusCode::NOT_FOUND)
 }
 
 /// Of what a tag lists the referrers, if it is one that clients keep such lists under.

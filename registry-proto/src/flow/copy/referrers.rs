@@ -9,11 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use http::StatusCode;
-
 use crate::error::Error;
 use crate::event::Event;
-use crate::flow::copy::LeftOut;
+use crate::flow::copy::{LeftOut, is_bearable};
 use crate::flow::tree::{FetchTree, Tree};
 use crate::flow::{Context, Each, Fleet, Flow, ListReferrers, Step, ready};
 use crate::job::Completion;
@@ -117,7 +115,7 @@ impl FetchReferrers {
         let (most, deepest) = (cx.session.config().limits.manifests, cx.session.config().limits.index_depth);
         if self.count > most || (self.depth >= deepest && !wanted.is_empty()) {
             let what = format!("more than {most} manifests refer to what is copied, or {deepest} in a row");
-            return Err(Error::Misuse(format!("{}: {what}, which is more than is taken", self.repository)));
+            return Err(Error::Unsuitable(format!("{}: {what}, which is more than is taken", self.repository)));
         }
         self.depth += 1;
         // They are all in memory before the first is looked at.
@@ -144,7 +142,7 @@ impl FetchReferrers {
         let most = cx.session.config().limits.below_index;
         if self.bytes > most {
             let what = format!("what refers to it has more than {most} bytes of manifests");
-            return Err(Error::Misuse(format!("{}: {what}, which is more than is taken", self.repository)));
+            return Err(Error::Unsuitable(format!("{}: {what}, which is more than is taken", self.repository)));
         }
         Ok(if self.about.is_empty() { State::Settled } else { self.list(cx) })
     }
@@ -173,11 +171,6 @@ impl FetchReferrers {
         let what = format!("{}: {digest} is left out, which is listed as referring to {subject}", self.repository);
         self.notes.push_back(Event::Notice(format!("{what}: {why}")));
     }
-}
-
-/// What is wrong with one manifest only: it is gone, or nobody can tell what belongs to it.
-fn is_bearable(why: &Error) -> bool {
-    matches!(why, Error::Misuse(_)) || why.status() == Some(StatusCode::NOT_FOUND)
 }
 
 fn refers_to(manifest: &Manifest, subject: &Digest) -> bool {

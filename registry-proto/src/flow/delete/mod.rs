@@ -33,10 +33,6 @@ pub struct Deleted {
 impl Deleted {
     /// As a whole reference.
     pub fn to_reference(&self) -> Reference {
-        let whole = Reference::new(self.repository.clone());
-        match &self.reference {
-            TagOrDigest::Tag(tag) => whole.with_tag(tag.clone()),
-            TagOrDigest::Digest(digest) => whole.with_digest(digest.clone()),
-        }
+        Reference::by(self.repository.clone(), self.reference.clone())
     }
 }

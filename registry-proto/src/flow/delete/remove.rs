@@ -7,7 +7,7 @@ use crate::endpoint::manifest;
 use crate::error::Error;
 use crate::event::Event;
 use crate::flow::delete::Deleted;
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Origin, Repository, ScopeSet, TagOrDigest};
 
@@ -56,9 +56,8 @@ impl Remove {
 
     /// What follows from the answer to the `DELETE`: the only place that decides it.
     fn after_delete(&mut self, cx: &Context<'_>, answer: Result<Answer, Error>) -> State {
-        let reply = match answer {
-            Ok(Answer::Reply(reply)) => reply,
-            Ok(Answer::Lost(lost)) => return settled(Err(unreachable_loss(lost))),
+        let reply = match answer.and_then(Answer::into_reply) {
+            Ok(reply) => reply,
             // A registry says 401 or 403; 400 is a token server that can't read the scope.
             Err(Error::Denied(denied))
                 if denied.status == StatusCode::BAD_REQUEST
@@ -117,10 +116,9 @@ impl Flow for Remove {
                     self.after_delete(cx, answer)
                 }
                 State::Looking(exchange, _) => {
-                    let answer = ready!(exchange.poll(cx));
+                    let answer = ready!(exchange.poll(cx)).and_then(Answer::into_reply);
                     match (std::mem::replace(&mut self.state, State::Over), answer) {
-                        (_, Ok(Answer::Reply(reply))) if reply.status == StatusCode::NOT_FOUND => self.gone(),
-                        (_, Ok(Answer::Lost(lost))) => settled(Err(unreachable_loss(lost))),
+                        (_, Ok(reply)) if reply.status == StatusCode::NOT_FOUND => self.gone(),
                         (_, Err(why)) => settled(Err(why)),
                         (State::Looking(_, refusal), _) => settled(Err(*refusal)),
                         _ => unreachable!("the state was just matched"),

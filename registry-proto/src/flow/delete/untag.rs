@@ -5,7 +5,7 @@ use http::StatusCode;
 use crate::endpoint::Reply;
 use crate::error::Error;
 use crate::flow::delete::{Deleted, Remove, remove};
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Origin, Repository, Tag, TagOrDigest};
 
@@ -66,12 +66,11 @@ impl Flow for Untag {
         loop {
             self.state = match &mut self.state {
                 State::New => self.look(cx),
-                State::Looking(origin, exchange) => match ready!(exchange.poll(cx)) {
-                    Ok(Answer::Reply(reply)) => {
+                State::Looking(origin, exchange) => match ready!(exchange.poll(cx)).and_then(Answer::into_reply) {
+                    Ok(reply) => {
                         let origin = origin.clone();
                         self.after_look(origin, &reply)
                     }
-                    Ok(Answer::Lost(lost)) => State::Settled(Box::new(Err(unreachable_loss(lost)))),
                     Err(why) => State::Settled(Box::new(Err(why))),
                 },
                 State::Removing(remove) => State::Settled(Box::new(ready!(remove.poll(cx)))),

@@ -24,11 +24,7 @@ pub struct PushedReference {
 impl PushedReference {
     /// The reference as one writes it: `registry/repository:tag`.
     pub fn to_reference(&self) -> Reference {
-        let bare = Reference::new(self.repository.clone());
-        match &self.reference {
-            TagOrDigest::Tag(tag) => bare.with_tag(tag.clone()),
-            TagOrDigest::Digest(digest) => bare.with_digest(digest.clone()),
-        }
+        Reference::by(self.repository.clone(), self.reference.clone())
     }
 }
 

@@ -60,7 +60,10 @@ pub(crate) struct Deliver<S> {
     sessions: Option<Sessions>,
     /// Targets whose root the registry has.
     complete: Vec<bool>,
-    totals: Totals,
+    /// Where the blobs go that are on their way, in the fleet's order.
+    under_way: Vec<Repository>,
+    /// What became of each blob so far.
+    brought: BTreeMap<(Repository, Digest), Uploaded>,
     /// A manifest was refused for want of a blob, and the blobs were looked at once more.
     second_look: bool,
     mounts: Vec<Errand>,
@@ -101,7 +104,8 @@ impl<S: Supply> Deliver<S> {
             targets,
             sessions: None,
             complete,
-            totals: Totals::default(),
+            under_way: Vec::new(),
+            brought: BTreeMap::new(),
             second_look: false,
             mounts: Vec::new(),
             waves: VecDeque::new(),
@@ -144,19 +148,18 @@ impl<S: Supply> Deliver<S> {
             let blob = BlobId { digest: errand.blob.digest.clone(), size: errand.blob.size };
             self.notes.push_back(Event::Queued { repository: errand.repository.clone(), blob });
         }
-        let uploads = uploads(cx, &errands.first, &mut self.sessions)?;
         self.mounts = errands.then;
-        Ok(State::Sending(uploads))
+        Ok(State::Sending(self.bring(cx, &errands.first)?))
     }
 
-    fn after_sending(&mut self, cx: &Context<'_>, sent: &[Uploaded]) -> Result<State, Error> {
-        self.count(sent);
+    fn after_sending(&mut self, cx: &Context<'_>, sent: Vec<Uploaded>) -> Result<State, Error> {
+        self.note(sent);
         let mounts = std::mem::take(&mut self.mounts);
-        Ok(State::Mounting(uploads(cx, &mounts, &mut self.sessions)?))
+        Ok(State::Mounting(self.bring(cx, &mounts)?))
     }
 
-    fn after_mounting(&mut self, cx: &Context<'_>, mounted: &[Uploaded]) -> State {
-        self.count(mounted);
+    fn after_mounting(&mut self, cx: &Context<'_>, mounted: Vec<Uploaded>) -> State {
+        self.note(mounted);
         let missing =
             self.targets.iter().zip(&self.complete).filter(|(_, complete)| !**complete).map(|(target, _)| target);
         self.waves = plan::waves(missing)
@@ -245,7 +248,7 @@ impl<S: Supply> Deliver<S> {
                 })
             })
             .collect();
-        State::Settled(Box::new(Ok(Delivered { references, totals: self.totals })))
+        State::Settled(Box::new(Ok(Delivered { references, totals: self.totals() })))
     }
 
     /// A registry misses a blob that we took for present: what is remembered about it is worth nothing. Once more from the
@@ -279,11 +282,11 @@ impl<S: Supply> Flow for Deliver<S> {
                 }
                 State::Sending(fleet) => {
                     let sent = ready!(fleet.poll(cx));
-                    sent.and_then(|sent| self.after_sending(cx, &sent))
+                    sent.and_then(|sent| self.after_sending(cx, sent))
                 }
                 State::Mounting(fleet) => {
                     let mounted = ready!(fleet.poll(cx));
-                    mounted.map(|mounted| self.after_mounting(cx, &mounted))
+                    mounted.map(|mounted| self.after_mounting(cx, mounted))
                 }
                 State::Manifests(fleet) => {
                     let put = ready!(fleet.poll(cx));
@@ -346,18 +349,36 @@ impl<S> Deliver<S> {
         Ok(())
     }
 
-    fn count(&mut self, uploaded: &[Uploaded]) {
-        for blob in uploaded {
+    fn bring(&mut self, cx: &Context<'_>, errands: &[Errand]) -> Result<Fleet<Upload>, Error> {
+        self.under_way = errands.iter().map(|errand| errand.repository.clone()).collect();
+        uploads(cx, errands, &mut self.sessions)
+    }
+
+    /// What became of the blobs that were under way. One that is looked at once more is there because it was brought before.
+    fn note(&mut self, uploaded: Vec<Uploaded>) {
+        for (repository, blob) in std::mem::take(&mut self.under_way).into_iter().zip(uploaded) {
+            let is_there = matches!(blob.brought, Brought::Known | Brought::Existed);
+            let key = (repository, blob.digest.clone());
+            if !is_there || !self.brought.contains_key(&key) {
+                self.brought.insert(key, blob);
+            }
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for blob in self.brought.values() {
             match blob.brought {
-                Brought::Known | Brought::Existed => self.totals.existed += 1,
-                Brought::Mounted => self.totals.mounted += 1,
+                Brought::Known | Brought::Existed => totals.existed += 1,
+                Brought::Mounted => totals.mounted += 1,
                 Brought::Sent => {
-                    self.totals.sent += 1;
-                    self.totals.sent_bytes += blob.size;
-                    self.totals.resumed_bytes += blob.resumed;
+                    totals.sent += 1;
+                    totals.sent_bytes += blob.size;
+                    totals.resumed_bytes += blob.resumed;
                 }
             }
         }
+        totals
     }
 }
 

@@ -127,6 +127,8 @@ impl Exchange {
             }
             Ok(Answer::Reply(reply)) => Some(format!("it answered {}", reply.status)),
             Ok(Answer::Lost(lost)) => Some(lost.why.to_string()),
+            // Mirrors are not tidied up.
+            Ok(Answer::NotAsked) => return next,
             Err(Error::Denied(_)) => None,
             // A full disk is nobody's fault out there.
             Err(Error::Local(_)) => return next,

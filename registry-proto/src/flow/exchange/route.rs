@@ -1,13 +1,14 @@
 //! Where a request goes: to its registry, and from there where redirects lead.
 
+use std::fmt;
+
 use http::{Method, Uri};
 
 use crate::endpoint::Reply;
 use crate::error::Error;
-use crate::spec::{Origin, lead};
+use crate::spec::{Origin, lead, redacted};
 
 /// The way of one request.
-#[derive(Debug)]
 pub(super) struct Route {
     start: Uri,
     /// Where credentials belong to: the origin of the request as its owner made it.
@@ -18,6 +19,13 @@ pub(super) struct Route {
     away: bool,
     /// Where the request has been since it set out.
     behind: Vec<Uri>,
+}
+
+/// Without queries, which may be signed.
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("url", &redacted(&self.url)).field("away", &self.away).finish_non_exhaustive()
+    }
 }
 
 impl Route {

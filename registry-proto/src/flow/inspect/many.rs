@@ -8,7 +8,12 @@ use crate::spec::Reference;
 /// Looks at many references side by side, as many at a time as
 /// [`requests_per_registry`](crate::Config::requests_per_registry) says. One that fails does not stop the others.
 ///
+/// Asks what [`Inspect`] asks.
+///
 /// Yields a result for each reference, in their order.
+///
+/// # Errors
+/// Only [`Error::Cancelled`](crate::Error::Cancelled): all others are results.
 #[derive(Debug)]
 pub struct InspectMany {
     state: State,

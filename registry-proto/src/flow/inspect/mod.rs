@@ -32,6 +32,10 @@ const MOST_CHILDREN: usize = 1000;
 /// error.
 ///
 /// Yields [`Inspected`].
+///
+/// # Errors
+/// [`Error::Registry`] when the reference leads to nothing, [`Error::Denied`], [`Error::Integrity`] and [`Error::Protocol`] when what came
+/// is not what its digest or its manifest says.
 #[derive(Debug)]
 pub struct Inspect {
     reference: Reference,

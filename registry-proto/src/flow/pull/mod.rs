@@ -46,7 +46,7 @@ const LARGEST_INDEX: usize = 8 << 20;
 ///
 /// # Errors
 /// [`Error::Registry`] when an image is not there, [`Error::Integrity`] and [`Error::Protocol`] when it is not what it should
-/// be, [`Error::Local`] when it can't be written, [`Error::Misuse`] when there is none for the platform.
+/// be, [`Error::Local`] when it can't be written, [`Error::Unsuitable`] when there is none for the platform.
 #[derive(Debug)]
 pub struct Pull {
     references: Vec<Reference>,

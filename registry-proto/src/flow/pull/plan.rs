@@ -55,12 +55,14 @@ impl Plan {
             && let Some(image) = contents.unloadable().next()
         {
             let why = "it is no image that Docker knows, or has layers that registries don't hold";
-            return Err(Error::Misuse(format!("{image} can't become a docker-archive: {why}; choose another format")));
+            return Err(Error::Unsuitable(format!(
+                "{image} can't become a docker-archive: {why}; choose another format"
+            )));
         }
         let tar = match format {
             ArchiveFormat::OciFolder => None,
             format => Some(contents.to_tar(format).ok_or_else(|| {
-                Error::Misuse(format!("{}: the manifests name blobs that are larger than any file", out.display()))
+                Error::Unsuitable(format!("{}: the manifests name blobs that are larger than any file", out.display()))
             })?),
         };
         Ok(Self { contents, blobs: order, tar, foreign })

@@ -11,6 +11,7 @@
 //!            └──────────────┼─────────────────┘ all of it is there
 //!                           └─ the end of the archive: now its documents tell what all that was
 //!                                  └─▶ (plan: which image goes where) ─▶ Delivering ─▶ the end
+//!                                       (beside it, what comes after the archive: `rest`)
 //!
 //!   an error, or cancelled, while something is being read: ─▶ Stopping ─▶ the end
 //! ```
@@ -28,6 +29,7 @@ use crate::event::{BlobId, Event};
 use crate::flow::deliver::{Deliver, Totals};
 use crate::flow::push::sending::{Reel, Sending, wound};
 use crate::flow::push::{Destination, PushOptions, Pushed, plan};
+use crate::flow::rest::Rest;
 use crate::flow::{Context, Flow, HasBlob, Held, Step, Uploaded, ready};
 use crate::job::{Completion, Job, JobId, LocalJob};
 use crate::spec::{Digest, Reference, Repository};
@@ -77,8 +79,10 @@ pub struct PushFeed {
     /// Blobs that went by and are there, and those that were there before.
     there: BTreeSet<Digest>,
     totals: Totals,
-    /// How many of them the delivery counted as being there.
-    counted_twice: usize,
+    /// Those of them that the delivery counted as being there.
+    counted_twice: BTreeSet<(Repository, Digest)>,
+    /// What comes after the archive.
+    rest: Rest,
     notes: VecDeque<Event>,
     state: State,
 }
@@ -114,6 +118,14 @@ struct Gone {
     file: TapeFile,
     digest: Digest,
     home: Repository,
+}
+
+impl Contents {
+    /// Whether a blob is not here, as documents are.
+    fn goes_by(&self, digest: &Digest) -> bool {
+        let blob = self.archive.blob(digest);
+        blob.is_some_and(|blob| matches!(blob.content(), BlobContent::Passed { .. }))
+    }
 }
 
 impl PushFeed {
@@ -158,7 +170,8 @@ impl PushFeed {
             home,
             there: BTreeSet::new(),
             totals: Totals::default(),
-            counted_twice: 0,
+            counted_twice: BTreeSet::new(),
+            rest: Rest::Over,
             notes: VecDeque::new(),
             state: State::New(Some(feed)),
         }
@@ -175,20 +188,32 @@ impl PushFeed {
             // Nothing is read if it can't go where it is to go.
             for target in plan::targets(cx.session, &contents.archive, &self.to, &self.options)? {
                 for digest in &target.blobs {
-                    contents.homes.entry(digest.clone()).or_insert_with(|| target.repository.clone());
+                    let home =
+                        contents.homes.entry(digest.clone()).or_insert_with(|| target.repository.clone()).clone();
+                    // Within a registry it is mounted; to two it would have to be sent twice.
+                    if contents.goes_by(digest) && cx.origin(home.registry())? != target.origin {
+                        return Err(Error::Misuse(format!(
+                            "{digest} is to go to {home} and to {}, but goes by once: push to one registry after the other, or save \
+                             the archive to a file, not compressed, and push that",
+                            target.repository
+                        )));
+                    }
                 }
             }
         }
-        let tape = Tape::new(feed, &cx.session.config().archive).compressing(self.compressor.clone());
+        let spared = self.contents.as_ref().map(|contents| contents.archive.no_layers()).unwrap_or_default();
+        let tape = Tape::new(feed, &cx.session.config().archive).compressing(self.compressor.clone()).sparing(spared);
         Ok(State::Next(Box::new(tape)))
     }
 
     fn after_winding(&mut self, cx: &mut Context<'_>, wound: Wound) -> Result<State, Error> {
         match wound {
             Wound::File(tape, file) => self.meet(cx, tape, file),
-            // What it was asked for belongs to an upload that is over.
-            Wound::Piece(tape, ..) => Ok(State::Next(tape)),
-            Wound::Over(found) => self.deliver(cx, *found),
+            Wound::Over(tape, found) => {
+                self.rest = Rest::New(tape);
+                self.deliver(cx, *found)
+            }
+            Wound::Piece(..) | Wound::Out => unreachable!("it was wound on to the next file"),
         }
     }
 
@@ -257,10 +282,10 @@ impl PushFeed {
                     self.totals.sent += 1;
                     self.totals.sent_bytes += size;
                 }
-                Ok(match tape {
-                    Reel::Here(tape) => State::Next(tape),
-                    Reel::With(job) => State::Winding(job),
-                })
+                match tape {
+                    Reel::Here(tape) => Ok(State::Next(tape)),
+                    Reel::With(_) => unreachable!("all of it has come, so that no more of it is asked for"),
+                }
             }
         }
     }
@@ -269,7 +294,7 @@ impl PushFeed {
     fn deliver(&mut self, cx: &Context<'_>, found: Examined) -> Result<State, Error> {
         let mut archive = found.into_result()?;
         if let Some(compressor) = &self.compressor {
-            archive = archive.with_squeezed(compressor, &self.squeezed);
+            archive = archive.with_squeezed(compressor, &self.squeezed)?;
         }
         self.notes.extend(archive.notes().iter().cloned().map(Event::Notice));
         let targets = plan::targets(cx.session, &archive, &self.to, &self.options)?;
@@ -278,7 +303,7 @@ impl PushFeed {
 
     fn end(&self, delivered: crate::flow::deliver::Delivered) -> Pushed {
         let mut totals = delivered.totals;
-        totals.existed -= self.counted_twice.min(totals.existed);
+        totals.existed -= self.counted_twice.len().min(totals.existed);
         totals.add(self.totals);
         Pushed { references: delivered.references, totals }
     }
@@ -287,8 +312,8 @@ impl PushFeed {
     fn is_told(&mut self, event: &Event) -> bool {
         match event {
             Event::Queued { blob, .. } => self.there.contains(&blob.digest),
-            Event::Exists { blob, .. } if self.there.contains(&blob.digest) => {
-                self.counted_twice += 1;
+            Event::Exists { repository, blob } if self.there.contains(&blob.digest) => {
+                self.counted_twice.insert((repository.clone(), blob.digest.clone()));
                 true
             }
             _ => false,
@@ -307,6 +332,9 @@ impl Flow for PushFeed {
         loop {
             if let Some(note) = self.notes.pop_front() {
                 return Step::Note(note);
+            }
+            if let Some(job) = self.rest.start(cx) {
+                return Step::Run(job);
             }
             let next = match &mut self.state {
                 State::New(feed) => match feed.take() {
@@ -329,13 +357,7 @@ impl Flow for PushFeed {
                     }
                 }
                 State::Sending(sending) => {
-                    let sent = match sending.upload.poll(cx) {
-                        Step::Wait(until) => match sending.wind(cx) {
-                            Some(job) => return Step::Run(job),
-                            None => return Step::Wait(until),
-                        },
-                        step => ready!(step),
-                    };
+                    let sent = ready!(sending.poll(cx));
                     match std::mem::replace(&mut self.state, State::Over) {
                         State::Sending(sending) => self.after_sending(sent, *sending),
                         _ => unreachable!("the state was just matched"),
@@ -353,10 +375,15 @@ impl Flow for PushFeed {
                         Ok(State::Settled(Box::new(delivered.map(|delivered| self.end(delivered)))))
                     }
                 },
-                State::Settled(_) => match std::mem::replace(&mut self.state, State::Over) {
-                    State::Settled(result) => return Step::Done(*result),
-                    _ => unreachable!("the state was just matched"),
-                },
+                State::Settled(result) => {
+                    if let Some(step) = self.rest.end(cx, result.is_ok()) {
+                        return step;
+                    }
+                    match std::mem::replace(&mut self.state, State::Over) {
+                        State::Settled(result) => return Step::Done(*result),
+                        _ => unreachable!("the state was just matched"),
+                    }
+                }
                 State::Over => panic!("polled after it was done"),
             };
             match next {
@@ -367,6 +394,10 @@ impl Flow for PushFeed {
     }
 
     fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        let done = match self.rest.handle(done) {
+            Ok(()) => return Ok(()),
+            Err(done) => done,
+        };
         match &mut self.state {
             State::Winding(job) if *job == done.id => {
                 let next = wound(done.outcome).and_then(|wound| self.after_winding(cx, wound));

@@ -36,7 +36,34 @@ use crate::spec::{Digest, Origin, RepositoryName};
 /// once per repository), then manifests, then indexes, then every tag. If the registry has the root manifest already,
 /// nothing is read or sent but the tag.
 ///
+/// Asks `HEAD` for manifests and blobs (end-2, end-3), opens, fills and closes upload sessions (end-4 to end-6, end-11, end-13), and
+/// puts manifests (end-7).
+///
 /// Yields what was [`Pushed`].
+///
+/// ```
+/// # use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// use registry_proto::flow::{Destination, Push, PushOptions};
+/// use registry_proto::{Config, Session};
+/// # use std::path::Path;
+///
+/// # let archive = make::docker_save_oci(&[SampleImage::new(&["app:v1"], &[b"a layer"])]);
+/// # let mut world = Simulation::new(1, Registry::new(Profile::distribution_3()), MemoryDisk::with("app.tar", archive));
+/// # let mut session = Session::new(Config::default(), 1);
+/// // With a client: client.run(…)
+/// let to = Destination::Reference("localhost:5000/app:v1".parse()?);
+/// let ran = world.run(&mut session, Push::new(Path::new("app.tar"), to, PushOptions::default()));
+/// assert_eq!(ran.result.unwrap().totals.sent, 2, "a layer and the configuration");
+/// assert_eq!(world.registry().tags("app"), ["v1"]);
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Archive`], [`Error::Misuse`] and [`Error::Unsuitable`] before anything is sent: it is no archive, or nobody can tell which
+/// image goes where. Then [`Error::Registry`], [`Error::Denied`] and [`Error::Transport`], of whichever request first was refused or got
+/// no answer; [`Error::Local`] when the archive can't be read, or its bytes are others than their digest says.
 #[derive(Debug)]
 pub struct Push {
     to: Destination,

@@ -85,7 +85,7 @@ fn for_platform<'a>(image: &'a ArchiveImage, platform: &Platform) -> Result<Cow<
     let name = names(&[image]);
     let found = choose(index, platform, &name)?;
     let only = image.only(&found.digest).ok_or_else(|| {
-        Error::Misuse(format!("{name}: the archive lists an image for {platform}, but does not hold it"))
+        Error::Unsuitable(format!("{name}: the archive lists an image for {platform}, but does not hold it"))
     })?;
     Ok(Cow::Owned(only))
 }

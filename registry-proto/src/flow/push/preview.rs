@@ -19,7 +19,13 @@ use crate::spec::Repository;
 
 /// Finds out what a [`Push`](crate::flow::Push) with the same arguments would send, by asking and sending nothing.
 ///
+/// Asks `HEAD` for manifests (end-3) and blobs (end-2).
+///
 /// Yields what was [`Previewed`].
+///
+/// # Errors
+/// Those of a push, as far as they show by asking: [`Error::Archive`], [`Error::Misuse`], [`Error::Unsuitable`], [`Error::Denied`] and
+/// [`Error::Transport`].
 #[derive(Debug)]
 pub struct Preview {
     to: Destination,

@@ -4,7 +4,7 @@ use crate::archive::Archive;
 use crate::event::BlobId;
 use crate::flow::deliver::{Sessions, Target};
 use crate::snapshot::{Aim, Facts, OpenSession, PushFacts, Snapshot, SnapshotError, SnapshotFault, UploadSession};
-use crate::spec::{Digest, Reference, Repository, TagOrDigest};
+use crate::spec::{Digest, Reference, Repository};
 
 #[derive(Debug)]
 pub(super) struct Record {
@@ -63,11 +63,7 @@ fn aim(targets: &[Target]) -> Aim {
     for target in targets {
         for reference in target.references() {
             lines.push(format!("{} {} {reference} {}", target.origin, target.repository, target.root.digest()));
-            let bare = Reference::new(target.repository.clone());
-            names.push(match reference {
-                TagOrDigest::Tag(tag) => bare.with_tag(tag).to_string(),
-                TagOrDigest::Digest(digest) => bare.with_digest(digest).to_string(),
-            });
+            names.push(Reference::by(target.repository.clone(), reference).to_string());
         }
     }
     Aim::new(lines, &names)

@@ -2,7 +2,7 @@
 
 use crate::archive::{Tape, TapeFile, Wind, Wound};
 use crate::error::Error;
-use crate::flow::{Context, Flow, Upload};
+use crate::flow::{Context, Flow, Step, Upload, Uploaded, wind_down};
 use crate::job::{Job, JobId, LocalJob, Outcome};
 use crate::spec::Repository;
 
@@ -38,8 +38,17 @@ impl Sending {
         matches!(self.tape, Reel::With(job) if job == id)
     }
 
+    /// The next step: of the upload, or a job that winds the tape on.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Step<Uploaded> {
+        let step = if self.failure.is_some() { wind_down(&mut self.upload, cx) } else { self.upload.poll(cx) };
+        match step {
+            Step::Wait(until) => self.wind(cx).map_or(Step::Wait(until), Step::Run),
+            step => step,
+        }
+    }
+
     /// The next piece, if it is wanted and there is one.
-    pub(super) fn wind(&mut self, cx: &mut Context<'_>) -> Option<Job> {
+    fn wind(&mut self, cx: &mut Context<'_>) -> Option<Job> {
         let piece = cx.session.config().piece.get();
         if matches!(self.tape, Reel::With(_)) || self.fed || !self.upload.is_hungry(piece) {
             return None;
@@ -60,7 +69,9 @@ impl Sending {
                 self.tape = Reel::Here(tape);
             }
             // Nothing more is asked for after the last.
-            Ok(Wound::File(..) | Wound::Over(_)) => unreachable!("a tape does not skip bytes that were asked for"),
+            Ok(Wound::File(..) | Wound::Over(..) | Wound::Out) => {
+                unreachable!("a tape does not skip bytes that were asked for")
+            }
             Err(why) => {
                 self.failure = Some(why);
                 self.upload.cancel();

@@ -15,7 +15,7 @@ use crate::endpoint::{Reply, manifest};
 use crate::error::Error;
 use crate::event::Event;
 use crate::flow::walk::Walk;
-use crate::flow::{Answer, Context, Exchange, Flow, Resolve, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, Resolve, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Descriptor, Digest, MediaType, Origin, Reference, Repository, Tag, TagOrDigest};
 
@@ -165,13 +165,6 @@ fn settled(result: Result<(), Error>) -> State {
     State::Settled(Box::new(result))
 }
 
-fn reply(answer: Result<Answer, Error>) -> Result<Reply, Error> {
-    match answer? {
-        Answer::Reply(reply) => Ok(reply),
-        Answer::Lost(lost) => Err(unreachable_loss(lost)),
-    }
-}
-
 impl Flow for ListReferrers {
     type Output = Vec<Descriptor>;
 
@@ -187,7 +180,7 @@ impl Flow for ListReferrers {
                     Err(why) => Err(why),
                 },
                 State::Asking(exchange, _) | State::Reading(exchange, _) => {
-                    let answer = reply(ready!(exchange.poll(cx)));
+                    let answer = ready!(exchange.poll(cx)).and_then(Answer::into_reply);
                     match (std::mem::replace(&mut self.state, State::Over), answer) {
                         (State::Asking(_, asking), Ok(reply)) => self.after_page(cx, asking, &reply),
                         (State::Reading(_, subject), Ok(reply)) => self.after_fallback(&subject, &reply),

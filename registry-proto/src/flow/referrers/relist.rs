@@ -9,6 +9,8 @@
 //!                       Putting ─┬─ 412, overtaken, nobody knows ───┤
 //!                                └─▶ Checking(HEAD the tag) ─┬──────┘
 //!                                                            └─ it is what was put ─▶ Settled
+//!
+//!   its turn was lost for a while, to a pause that was longer: Stopping(what was asked) ─▶ Reading
 //! ```
 //!
 //! The list is one document that everybody reads, changes and puts again, so that one writer can undo what another did.
@@ -33,6 +35,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::flow::{Answer, Context, Exchange, Flow, Lost, Step, ready};
 use crate::job::Completion;
+use crate::session::Had;
 use crate::spec::{Descriptor, Digest, Manifest, Origin, Repository, Tag, TagOrDigest, is_transient, relist};
 use crate::time::Time;
 
@@ -77,6 +80,7 @@ pub(crate) struct Relist {
     /// Whether the registry has a list of its own is known, or does not matter.
     for_sure: bool,
     turn: Option<u64>,
+    cancelled: bool,
     /// Whether the registry seems to understand conditions.
     conditions: bool,
     /// The list that the last `PUT` was to replace, and whether it was refused because that is there no more.
@@ -95,6 +99,8 @@ enum State {
     Reading(Exchange),
     Putting(Exchange, Manifest),
     Checking(Exchange, Manifest),
+    /// What was asked is worth nothing any more.
+    Stopping(Exchange),
     Pausing(Time),
     Settled(Box<Result<(), Error>>),
     Over,
@@ -130,6 +136,7 @@ impl Relist {
             remove: Vec::new(),
             for_sure: false,
             turn: None,
+            cancelled: false,
             conditions: true,
             before: None,
             overtaken: false,
@@ -318,15 +325,30 @@ const TURN: Duration = Duration::from_secs(60);
 
 impl Relist {
     /// Whether it is this flow's turn to change the list; until when to wait otherwise.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), Time> {
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<Had, Time> {
         let holder = *self.turn.get_or_insert_with(|| cx.number());
         let list = (self.origin.clone(), self.repository.name().clone(), self.subject.clone());
-        cx.session.referrers.turn(list, holder, cx.now, cx.now + TURN)
+        cx.session.turns.take(list, holder, cx.now, cx.now + TURN)
+    }
+
+    /// The turn was lost for a while, to a pause that was longer: what was read before that may be another list now.
+    fn after_absence(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Over) {
+            State::Reading(mut exchange) | State::Putting(mut exchange, _) | State::Checking(mut exchange, _) => {
+                exchange.cancel();
+                State::Stopping(exchange)
+            }
+            other => other,
+        };
+    }
+
+    fn after_stopping(&self, cx: &Context<'_>) -> Result<State, Error> {
+        if self.cancelled { Err(Error::Cancelled) } else { Ok(self.read(cx)) }
     }
 
     fn end_turn(&mut self, cx: &mut Context<'_>) {
         if let Some(holder) = self.turn.take()
-            && cx.session.referrers.end_turn(holder)
+            && cx.session.turns.end(holder)
         {
             cx.session.moved();
         }
@@ -351,15 +373,23 @@ impl Flow for Relist {
             if let Some(note) = self.notes.pop_front() {
                 return Step::Note(note);
             }
-            if !matches!(self.state, State::Settled(_) | State::Over)
-                && let Err(until) = self.turn(cx)
-            {
-                return Step::Wait(Some(until));
+            // (Who winds down changes nothing any more.)
+            if !self.cancelled && !matches!(self.state, State::Settled(_) | State::Over) {
+                match self.turn(cx) {
+                    Ok(Had::Still) => {}
+                    Ok(Had::Anew) => self.after_absence(),
+                    Err(until) => return Step::Wait(Some(until)),
+                }
             }
             let next = match &mut self.state {
                 State::New => Ok(self.start(cx)),
                 State::Pausing(until) if *until <= cx.now => Ok(self.read(cx)),
                 State::Pausing(until) => return Step::Wait(Some(*until)),
+                State::Stopping(exchange) => {
+                    // Whatever comes of it.
+                    let _ = ready!(exchange.poll(cx));
+                    self.after_stopping(cx)
+                }
                 State::Asking(exchange)
                 | State::Reading(exchange)
                 | State::Putting(exchange, _)
@@ -368,6 +398,7 @@ impl Flow for Relist {
                     match (std::mem::replace(&mut self.state, State::Over), answer) {
                         (_, Err(why)) => Err(why),
                         (_, Ok(Answer::Lost(lost))) => self.after_loss(cx, lost),
+                        (_, Ok(Answer::NotAsked)) => Err(Error::Cancelled),
                         (State::Asking(_), Ok(Answer::Reply(reply))) => self.after_asking(cx, &reply),
                         (State::Reading(_), Ok(Answer::Reply(reply))) => self.after_reading(cx, &reply),
                         (State::Putting(_, list), Ok(Answer::Reply(reply))) => self.after_putting(cx, list, &reply),
@@ -393,17 +424,20 @@ impl Flow for Relist {
             State::Asking(exchange)
             | State::Reading(exchange)
             | State::Putting(exchange, _)
-            | State::Checking(exchange, _) => exchange.handle(cx, done),
+            | State::Checking(exchange, _)
+            | State::Stopping(exchange) => exchange.handle(cx, done),
             State::New | State::Pausing(_) | State::Settled(_) | State::Over => Err(done),
         }
     }
 
     fn cancel(&mut self) {
+        self.cancelled = true;
         match &mut self.state {
             State::Asking(exchange)
             | State::Reading(exchange)
             | State::Putting(exchange, _)
-            | State::Checking(exchange, _) => exchange.cancel(),
+            | State::Checking(exchange, _)
+            | State::Stopping(exchange) => exchange.cancel(),
             State::New | State::Pausing(_) => self.state = settled(Err(Error::Cancelled)),
             State::Settled(_) | State::Over => {}
         }

@@ -54,10 +54,10 @@ impl Upload {
                     let answer = ready!(exchange.poll(cx));
                     self.after_probe(cx, answer)
                 }
-                State::Confirming(look, then) => {
-                    let then = *then;
+                State::Confirming(look, if_absent) => {
+                    let if_absent = *if_absent;
                     let held = ready!(look.poll(cx));
-                    self.after_confirm(cx, held, then)
+                    self.after_confirm(cx, held, if_absent)
                 }
                 State::GivingUp(exchange, _) => {
                     // Whatever comes of it: the error that led here is the one to tell.
@@ -142,15 +142,13 @@ impl Flow for Upload {
             State::Opening { post: exchange, .. } | State::Sending { exchange, .. } | State::Probing(exchange) => {
                 exchange.cancel();
             }
-            State::Discarding { exchange, cancelled } => {
-                *cancelled = true;
-                exchange.cancel();
-            }
+            // It closes the session, as a cancelled upload should.
+            State::Discarding { cancelled, .. } => *cancelled = true,
             State::CatchingUp(job) => self.state = State::StoppingHash(*job),
             State::New | State::Outside | State::Fetching | State::Behind | State::Pausing(..) => {
                 self.state = State::Stopped;
             }
-            // Tidying up is already under way, and short.
+            // Tidying up is already under way, and short: its request is given a few seconds.
             State::GivingUp(..) | State::StoppingHash(_) | State::Stopped | State::Settled(_) | State::Over => {}
         }
     }

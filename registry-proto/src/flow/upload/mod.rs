@@ -1,21 +1,29 @@
 //! Brings one blob to a repository.
 //!
 //! ```text
-//!                        there                        mounted
-//!   New ─▶ Checking ──────────▶ Settled ◀──────────────────────────┐
-//!             │ absent                                             │
-//!             └────────▶ Opening(POST, mounting if it can) ────────┤
-//!                          ▲          │ session (Outside: waits)   │
-//!           the session is │          ▼                            │
-//!           lost: restart  │        next() ─ the registry has more than was hashed ─▶ Behind ─▶ CatchingUp ─▶ next()
-//!                          │          │  ▲ ◀─ Fetching(a piece)    │
-//!                          │          ▼  │                         │ committed
-//!                          │       Sending(a chunk, everything, the end)
-//!                          │          │  ▲
-//!                          │          └──┼─── lost, refused ─▶ Pausing
-//!                          │             │                      │  │
-//!                          ├── gone ── Probing ◀────────────────┘  │
-//!                          └── absent ─ Confirming ◀───────────────┘ ─▶ Settled, if it is there after all
+//!   New ─┬─ it is known to be there ───────────────────────────────────────────────────▶ Settled
+//!        ├─ it may be mounted ─▶ Opening(POST, mounting) ─ mounted ──────────────────────▶ ▲
+//!        │                          │           │ not mounted                              │
+//!        │                          │ a session ▼                                          │
+//!        ├─ nothing is known ───────┼───────▶ Checking ─ there ────────────────────────────┤
+//!        │                          │           │ absent                                   │
+//!        │                          ▼           ▼                                          │
+//!        │                        (Outside, until it is let in, where many ask)            │
+//!        │                          │           ├─ begun by an earlier process ─▶ Probing  │
+//!        │                          │           ▼                                          │
+//!        └─ not even its digest ────┼───────▶ Opening(POST) ◀── the session is lost ───┐   │
+//!                                   │           │ a session                            │   │
+//!                                   ▼           ▼                                      │   │
+//!                                 next() ─ the registry has more than was hashed ─▶ Behind ─▶ CatchingUp ─▶ next()
+//!                                   │  ▲ ▲ ◀─ Fetching(a piece)                        │   │
+//!                                   ▼  │ │                                             │   │
+//!                                 Sending(a chunk, everything, the end) ─ committed ───┼───┤
+//!                                   │    │                                             │   │
+//!                     lost, refused ▼    │                                             │   │
+//!                                 Pausing│─▶ Probing(how far has it come?) ─ gone ─────┤   │
+//!                                   │    └───── so far                                 │   │
+//!                                   └─▶ Confirming(is it there after all?) ─ absent ───┘   │
+//!                                          └─ there ───────────────────────────────────────┘
 //!
 //!   an error with a session open: ─▶ GivingUp(DELETE) ─▶ Settled
 //!   a session that can't be used in the way that it was begun: ─▶ Discarding(DELETE) ─▶ Opening
@@ -33,9 +41,9 @@
 //! that goes on from such a session looks whether the blob is there, as any other, and then asks the registry how far it came
 //! (`Checking ─▶ Probing`): nothing else is known of it.
 //!
-//! The arrows are in [`transitions`]; [`session`] is about sessions that outlive their process, [`count`] about what a registry means
-//! by how far it came, [`part`] about the bytes of a request, [`hash`] about the digest that runs along, and [`drive`] about being a
-//! flow.
+//! The arrows are in [`transitions`], and where something did not go through in [`setbacks`]; [`session`] is about sessions that
+//! outlive their process, [`count`] about what a registry means by how far it came, [`part`] about the bytes of a request, [`hash`]
+//! about the digest that runs along, and [`drive`] about being a flow.
 
 mod content;
 mod count;
@@ -43,12 +51,14 @@ mod drive;
 mod hash;
 mod part;
 mod session;
+mod setbacks;
 mod source;
 mod transitions;
 
 pub(crate) use content::{Content, Load};
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::Bytes;
 use http::{Method, Uri};
@@ -73,8 +83,11 @@ use crate::time::Time;
 /// Brings one blob to one repository, by the cheapest way that works: it is there already, the registry mounts it from
 /// another repository, or it is sent, in one request or in chunks, resumed after every interruption.
 ///
-/// Yields what was [`Uploaded`].
-#[derive(Debug)]
+/// Yields what was [`Uploaded`]. `Debug` doesn't show where its session is, which may be signed.
+///
+/// # Errors
+/// [`Error::Registry`] and [`Error::Denied`] when the registry does not take it, [`Error::Transport`] when there is no getting through,
+/// [`Error::Local`] when its bytes can't be read or are others than its digest says.
 pub struct Upload {
     repository: Repository,
     origin: Origin,
@@ -93,6 +106,8 @@ pub struct Upload {
     resumable: bool,
     /// The session of an earlier process, as long as nobody has asked for it.
     before: Option<(Uri, UploadSession)>,
+    /// What whoever keeps it knows of the session.
+    told: Option<UploadSession>,
     /// Nobody knows yet how far the session came that an earlier process has begun.
     takes_up: bool,
     /// How many bytes an earlier process had sent in the session.
@@ -110,6 +125,8 @@ pub struct Upload {
     counting: Counting,
     /// Whether that is proven, where what is sent next depends on it.
     doubt: Doubt,
+    /// What was refused without a word that says why, until it is known how far the session has come.
+    refused: Option<Part>,
     /// The most it ever held: only beyond it is there progress.
     best: u64,
     /// What that was when troubles last counted as made up for.
@@ -169,7 +186,7 @@ enum State {
     CatchingUp(JobId),
     Pausing(Time, Then),
     Probing(Exchange),
-    Confirming(Box<HasBlob>, Then),
+    Confirming(Box<HasBlob>, IfAbsent),
     StoppingHash(JobId),
     Stopped,
     /// The session is whole, but of no use; the next one comes after it.
@@ -194,13 +211,32 @@ enum Pause {
     Backoff,
 }
 
-/// What follows a pause, or a blob that turned out not to be there.
+/// What follows a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     GoOn,
     Probe,
-    Confirm,
+    Confirm(IfAbsent),
+}
+
+/// What follows if a blob that may have been committed turns out not to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IfAbsent {
+    Probe,
     Restart,
+    /// It may still come: the registry has taken all of it, and was asked so often.
+    Wait(u32),
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload")
+            .field("repository", &self.repository)
+            .field("digest", &self.digest)
+            .field("acked", &self.acked)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Upload {
@@ -229,7 +265,7 @@ impl Upload {
         let digester = running(&digest)?;
         let source = match &content {
             Content::Remote(holder) => Some(Source::remote(cx, holder, &digest, size)?),
-            Content::Fed => Some(Source::gone(size)),
+            Content::Fed => Some(Source::gone(size, from.is_some())),
             Content::Bytes(_) | Content::File { .. } => None,
         };
         Ok(Self {
@@ -244,6 +280,7 @@ impl Upload {
             outside: false,
             resumable: false,
             before: None,
+            told: None,
             takes_up: false,
             resumed: 0,
             digester,
@@ -254,6 +291,7 @@ impl Upload {
             handed: 0,
             counting: Counting::LastByte,
             doubt: Doubt::None,
+            refused: None,
             best: 0,
             mark: 0,
             troubles: 0,
@@ -350,9 +388,9 @@ impl Upload {
         }
     }
 
-    /// What is asked of the session, for errors.
-    fn asked(&self, method: &Method) -> Asked {
-        Asked::new(method, &self.session.clone().unwrap_or_default())
+    /// What is sent to the session, for errors.
+    fn asked(&self) -> Asked {
+        Asked::new(&Method::PUT, &self.session.clone().unwrap_or_default())
     }
 
     fn stop_source(&mut self) {

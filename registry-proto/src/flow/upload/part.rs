@@ -1,7 +1,5 @@
 //! Which bytes a request carries, and how it carries them.
 
-use http::Method;
-
 use super::source::Source;
 use super::{Content, State, Upload};
 use crate::error::Error;
@@ -40,7 +38,7 @@ impl Upload {
         let piece = piece.max(least);
         let too_large = part.closes && part.length > piece;
         if too_large && (policy == UploadPolicy::Monolithic || self.learned(cx).refuses_chunks) {
-            let (size, asked) = (self.size, self.asked(&Method::PUT));
+            let (size, asked) = (self.size, self.asked());
             let open = self.source.as_ref().is_some_and(Source::is_open);
             let size = if open { "a size that nobody knows yet".to_owned() } else { format!("{size} bytes") };
             let what = format!("{asked}: a blob of {size} would have to be sent in one request, from memory, where");

@@ -25,14 +25,16 @@ impl Upload {
                 Some((url, session))
             }
         };
+        self.told = self.before.as_ref().map(|(_, session)| session.clone());
         self.resumable = true;
         Ok(self)
     }
 
-    /// The session is at this URL now, or over.
+    /// The session is at this URL now, with the hints that it has now, or over.
     pub(super) fn session_is(&mut self, url: Option<Uri>) {
-        if self.resumable && (self.session != url || url.is_none() && self.before.is_some()) {
-            let session = url.as_ref().map(|url| UploadSession::new(url, self.hints.min));
+        let session = url.as_ref().map(|url| UploadSession::new(url, self.hints.min, self.hints.max));
+        if self.resumable && self.told != session {
+            self.told.clone_from(&session);
             self.notes.push_back(Event::Session { repository: self.repository.clone(), blob: self.id(), session });
         }
         self.before = None;

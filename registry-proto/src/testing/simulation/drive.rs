@@ -43,6 +43,19 @@ pub struct Ran<T> {
     pub most_sending: usize,
     /// How many bytes of bodies the requests under way held in memory at most.
     pub most_in_memory: u64,
+    /// When it was cancelled, in virtual time, if it was.
+    pub cancelled: Option<Duration>,
+    /// What it began to ask after that: method and URL.
+    pub asked_after_cancel: Vec<String>,
+}
+
+/// When a run is stopped from outside.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// When it starts that many jobs.
+    Kill(u64),
+    /// After that many steps.
+    Cancel(u64),
 }
 
 /// One request of a run.
@@ -146,6 +159,30 @@ impl Simulation {
         flow: F,
         kill_at: u64,
     ) -> Result<Ran<F::Output>, Vec<Asked>> {
+        self.run_stopping(session, flow, Stop::Kill(kill_at))
+    }
+
+    /// As [`run`](Self::run), but cancels the flow after so many steps: one is whatever it asked of its driver but to wait, or an answer
+    /// that it was given.
+    ///
+    /// # Panics
+    /// When the flow breaks the contract with its driver, or a secret is told.
+    pub fn run_cancelled<F: Flow + Debug>(
+        &mut self,
+        session: &mut Session,
+        flow: F,
+        cancel_after: u64,
+    ) -> Ran<F::Output> {
+        let ran = self.run_stopping(session, flow, Stop::Cancel(cancel_after));
+        ran.unwrap_or_else(|_| unreachable!("nobody kills it"))
+    }
+
+    fn run_stopping<F: Flow + Debug>(
+        &mut self,
+        session: &mut Session,
+        flow: F,
+        stop: Stop,
+    ) -> Result<Ran<F::Output>, Vec<Asked>> {
         let mut flow = Operation::new(flow);
         let began = self.now;
         let mut numbers: BTreeSet<JobId> = BTreeSet::new();
@@ -155,10 +192,15 @@ impl Simulation {
         let mut under_way: BTreeMap<(Time, JobId), Underway> = BTreeMap::new();
         let mut most = Most::default();
         let (mut started, mut spins) = (0_u64, 0);
+        let (mut steps, mut cancelled, mut asked_after_cancel) = (0_u64, None, Vec::new());
         for _ in 0..MOST_STEPS {
+            if matches!(stop, Stop::Cancel(after) if steps >= after) && cancelled.is_none() {
+                flow.cancel();
+                cancelled = Some(self.now.since(began));
+            }
             match flow.poll(&mut session.at(self.now)) {
                 Step::Run(job) => {
-                    started += 1;
+                    (started, steps) = (started + 1, steps + 1);
                     let id = job.id();
                     assert!(numbers.insert(id), "job {id} was numbered twice");
                     // Not each time: to print them takes longer than to run them.
@@ -167,7 +209,12 @@ impl Simulation {
                     {
                         self.watch.logged(&(&flow, &job, &session));
                     }
-                    if started >= kill_at {
+                    if let Job::Exchange(_, request, ..) = &job
+                        && cancelled.is_some()
+                    {
+                        asked_after_cancel.push(format!("{} {}", request.method(), request.uri()));
+                    }
+                    if matches!(stop, Stop::Kill(at) if started >= at) {
                         self.kill(under_way.into_values().filter_map(Underway::into_unseen), &mut requests);
                         session.abandon(numbers);
                         return Err(requests);
@@ -177,11 +224,13 @@ impl Simulation {
                     most.look(&under_way);
                 }
                 Step::Abort(id) => {
+                    steps += 1;
                     let key = under_way.keys().find(|(_, running)| *running == id).copied();
                     let job = key.and_then(|key| under_way.remove(&key));
                     self.kill(job.and_then(Underway::into_unseen).into_iter(), &mut requests);
                 }
                 Step::Note(event) => {
+                    steps += 1;
                     self.watch.told(&event);
                     events.push(event);
                 }
@@ -203,6 +252,8 @@ impl Simulation {
                         most_requests,
                         most_sending,
                         most_in_memory,
+                        cancelled,
+                        asked_after_cancel,
                     });
                 }
                 Step::Wait(until) => {
@@ -225,6 +276,7 @@ impl Simulation {
                                     done
                                 }
                             };
+                            steps += 1;
                             // Nobody's answer belongs to a job that was aborted meanwhile.
                             let _ = flow.handle(&mut session.at(self.now), done);
                         }

@@ -21,16 +21,18 @@ pub(in crate::flow::upload) struct Fed {
     least: u64,
     /// Nothing more will come.
     over: bool,
+    /// It was to be taken over from another repository, to which it had gone.
+    to_be_mounted: bool,
 }
 
 impl Fed {
     pub(super) const fn new(size: Option<u64>) -> Self {
-        Self { size, pieces: VecDeque::new(), at: 0, end: 0, least: 0, over: false }
+        Self { size, pieces: VecDeque::new(), at: 0, end: 0, least: 0, over: false, to_be_mounted: false }
     }
 
     /// All of it has gone by.
-    pub(super) fn gone(size: u64) -> Self {
-        Self { over: true, ..Self::new(Some(size)) }
+    pub(super) fn gone(size: u64, to_be_mounted: bool) -> Self {
+        Self { over: true, to_be_mounted, ..Self::new(Some(size)) }
     }
 
     pub(super) const fn holds(&self, at: u64) -> bool {
@@ -39,8 +41,13 @@ impl Fed {
 
     pub(super) fn bytes_at(&mut self, at: u64, least: u64) -> Result<Option<u64>, Error> {
         if at < self.at || (self.over && at >= self.end) {
-            let why = "the registry wants bytes of it once more; start the push again: most of what the registry has is not \
-                       sent again, and from a tar that is a file, and not compressed, it goes on where it stopped";
+            let why = if self.to_be_mounted {
+                "the registry does not take it over from the repository that it was sent to; push to one repository after the \
+                 other, or save the archive to a file, not compressed, and push that"
+            } else {
+                "the registry wants bytes of it once more; start the push again: most of what the registry has is not sent \
+                 again, and from a tar that is a file, and not compressed, it goes on where it stopped"
+            };
             return Err(Error::Local(Failure::new(FailureKind::GoneBy, why)));
         }
         self.let_go(at);

@@ -33,9 +33,9 @@ impl Source {
         Self::Fed(Fed::new(size))
     }
 
-    /// A blob that has gone by.
-    pub(super) fn gone(size: u64) -> Self {
-        Self::Fed(Fed::gone(size))
+    /// A blob that has gone by, to another repository if it is `to_be_mounted`.
+    pub(super) fn gone(size: u64, to_be_mounted: bool) -> Self {
+        Self::Fed(Fed::gone(size, to_be_mounted))
     }
 
     /// Whether the byte at this offset is here.

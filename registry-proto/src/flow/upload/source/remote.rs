@@ -22,12 +22,10 @@ use http::Method;
 
 use crate::endpoint::blob;
 use crate::error::{Asked, Error};
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
-use crate::job::{Completion, FailureKind};
+use crate::flow::blob::{Pieces, too_large};
+use crate::flow::{Answer, Context, Exchange, Flow, Step, ready};
+use crate::job::Completion;
 use crate::spec::{Digest, Origin, Repository};
-
-/// How often a piece is asked for whose reply is about other bytes.
-const ODD_REPLIES: u32 = 2;
 
 #[derive(Debug)]
 pub(in crate::flow::upload) struct Remote {
@@ -57,9 +55,7 @@ struct Asking {
     /// What came of it so far, where a reply brought less than was asked for.
     got: BytesMut,
     exchange: Exchange,
-    odd: u32,
-    /// How often next to nothing came of what was asked for.
-    short: u32,
+    pieces: Pieces,
     /// It has not been started yet.
     new: bool,
 }
@@ -174,7 +170,7 @@ impl Remote {
     fn ask(&mut self, cx: &Context<'_>, at: u64, length: u64) {
         let range = at..at.saturating_add(length).min(self.size);
         let exchange = self.exchange(cx, &range);
-        self.asking = Some(Asking { range, got: BytesMut::new(), exchange, odd: 0, short: 0, new: true });
+        self.asking = Some(Asking { range, got: BytesMut::new(), exchange, pieces: Pieces::default(), new: true });
     }
 
     fn exchange(&self, cx: &Context<'_>, range: &Range<u64>) -> Exchange {
@@ -191,13 +187,12 @@ impl Remote {
 
     /// What follows from a reply: the only place that decides it.
     fn after_asking(&mut self, cx: &Context<'_>, mut asking: Asking, answer: Result<Answer, Error>) {
-        let reply = match answer {
-            Ok(Answer::Reply(reply)) => reply,
-            Ok(Answer::Lost(lost)) => return self.failure = Some(unreachable_loss(lost)),
-            Err(why) => return self.failure = Some(self.too_large(cx, why)),
+        let reply = match answer.and_then(Answer::into_reply) {
+            Ok(reply) => reply,
+            Err(why) => return self.failure = Some(too_large(cx, why, self.size, "")),
         };
         let missing = asking.range.start + asking.got.len() as u64..asking.range.end;
-        match blob::read_piece(&reply, &missing, self.size) {
+        match asking.pieces.take(&reply, &missing, self.size) {
             Ok(Some((0, bytes))) if bytes.len() as u64 == self.size => self.keep(Piece { at: 0, bytes }),
             // The usual case: nothing has to be copied.
             Ok(Some((at, bytes))) if asking.got.is_empty() && at + bytes.len() as u64 == missing.end => {
@@ -209,50 +204,19 @@ impl Remote {
                 if missing.is_empty() {
                     return self.keep(Piece { at: asking.range.start, bytes: asking.got.freeze() });
                 }
-                let config = cx.session.config();
-                if !config.timeouts.is_ahead(bytes.len() as u64, asking.range.end - asking.range.start) {
-                    asking.short += 1;
+                let asked_for = asking.range.end - asking.range.start;
+                match asking.pieces.fell_short(cx, &reply, bytes.len() as u64, asked_for) {
+                    Ok(()) => self.asking = Some(Asking { exchange: self.exchange(cx, &missing), new: true, ..asking }),
+                    Err(why) => self.failure = Some(why),
                 }
-                if asking.short > config.retries {
-                    return self.failure = Some(reply.broken("it hands out next to nothing of the blob at a time"));
-                }
-                self.asking = Some(Asking { exchange: self.exchange(cx, &missing), odd: 0, new: true, ..asking });
             }
-            Ok(None) if asking.odd + 1 < ODD_REPLIES => {
-                let (exchange, odd) = (self.exchange(cx, &missing), asking.odd + 1);
-                self.asking = Some(Asking { exchange, odd, new: true, ..asking });
-            }
-            Ok(None) => {
-                let what =
-                    format!("it was asked for bytes {}-{} of a blob of {}", missing.start, missing.end - 1, self.size);
-                let told = reply.header("content-range").unwrap_or("no range").to_owned();
-                self.failure = Some(reply.broken(format!("{what}, and answered {} with {told}", reply.status)));
-            }
+            Ok(None) => self.asking = Some(Asking { exchange: self.exchange(cx, &missing), new: true, ..asking }),
             Err(why) => self.failure = Some(why),
         }
     }
 
     fn keep(&mut self, piece: Piece) {
         if self.held.bytes.is_empty() { self.held = piece } else { self.ahead = Some(piece) }
-    }
-
-    /// Only a registry that hands out more than it was asked for runs into our limit.
-    fn too_large(&self, cx: &Context<'_>, why: Error) -> Error {
-        match why {
-            Error::Transport { asked, last, .. } if last.kind() == FailureKind::TooLarge => {
-                let (size, piece) = (self.size, cx.session.config().piece);
-                let what = if size <= piece.get() {
-                    format!("it hands out more than the {size} bytes that the blob should have")
-                } else {
-                    format!(
-                        "it takes no notice of Range, and the blob of {size} bytes is too large to be held in memory; \
-                         allow pieces of that size (they are {piece} bytes now)"
-                    )
-                };
-                Error::Protocol { asked, what }
-            }
-            why => why,
-        }
     }
 
     /// Whether there is something to start.

@@ -1,76 +1,19 @@
-//! Single manifests: is it there, and putting it there.
+//! Puts a single manifest.
 
 use std::collections::VecDeque;
 
-use crate::endpoint::manifest::{self, Presence, Put};
+use crate::endpoint::manifest::{self, Put};
 use crate::error::Error;
 use crate::event::Event;
 use crate::flow::referrers::Unlisted;
-use crate::flow::{Answer, Context, Exchange, Flow, Step, ready, unreachable_loss};
+use crate::flow::{Answer, Context, Exchange, Flow, HasManifest, Step, ready};
 use crate::job::Completion;
-use crate::spec::{Digest, Manifest, Origin, Repository, TagOrDigest};
+use crate::spec::{Manifest, Origin, Repository, TagOrDigest};
 use crate::time::Time;
 
 /// How often a manifest is put again whose blobs the registry doesn't see yet: some storage is consistent only after a
 /// moment (OpenShift, GHCR).
 const BLOB_UNKNOWN_TRIES: u32 = 3;
-
-/// Whether a repository's tag or digest leads to a certain manifest: one `HEAD`.
-#[derive(Debug)]
-pub(crate) struct HasManifest {
-    repository: Repository,
-    origin: Origin,
-    reference: TagOrDigest,
-    wanted: Digest,
-    asking: Option<Exchange>,
-    cancelled: bool,
-}
-
-impl HasManifest {
-    pub(crate) const fn new(repository: Repository, origin: Origin, reference: TagOrDigest, wanted: Digest) -> Self {
-        Self { repository, origin, reference, wanted, asking: None, cancelled: false }
-    }
-}
-
-impl Flow for HasManifest {
-    type Output = bool;
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Step<bool> {
-        if self.cancelled && self.asking.is_none() {
-            return Step::Done(Err(Error::Cancelled));
-        }
-        let exchange = self.asking.get_or_insert_with(|| {
-            let limits = cx.session.config().limits;
-            let ask = manifest::head(&self.origin, self.repository.name(), &self.reference, &limits);
-            Exchange::new(ask, self.repository.registry())
-        });
-        let answer = ready!(exchange.poll(cx));
-        Step::Done(match answer {
-            Ok(Answer::Reply(reply)) => manifest::presence(&reply).map(|presence| match presence {
-                Presence::There(Some(digest)) => digest == self.wanted,
-                // Not every registry names the digest; what was found by its digest can have no other.
-                Presence::There(None) => matches!(self.reference, TagOrDigest::Digest(_)),
-                Presence::Absent => false,
-            }),
-            Ok(Answer::Lost(lost)) => Err(unreachable_loss(lost)),
-            Err(why) => Err(why),
-        })
-    }
-
-    fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
-        match &mut self.asking {
-            Some(exchange) => exchange.handle(cx, done),
-            None => Err(done),
-        }
-    }
-
-    fn cancel(&mut self) {
-        self.cancelled = true;
-        if let Some(exchange) = &mut self.asking {
-            exchange.cancel();
-        }
-    }
-}
 
 /// Puts a manifest under a tag or its digest, as a part of something larger whose owner may know what to do about a blob
 /// that is missing; [`PutManifest`](super::PutManifest) is for who has nothing but the manifest.
@@ -134,9 +77,8 @@ impl Putting {
 
     /// What follows from the answer to the `PUT`: the only place that decides it.
     fn after_put(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>) -> State {
-        let reply = match answer {
-            Ok(Answer::Reply(reply)) => reply,
-            Ok(Answer::Lost(lost)) => return settled(Err(unreachable_loss(lost))),
+        let reply = match answer.and_then(Answer::into_reply) {
+            Ok(reply) => reply,
             Err(why) => return settled(Err(why)),
         };
         match manifest::was_put(&reply, &self.manifest) {
