@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use registry_proto::archive::make::{self, SampleImage};
+use registry_proto::spec::{Algorithm, Digest};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::run::{command, err, out, tug};
@@ -67,4 +69,28 @@ fn what_is_kept_is_there_again() {
     let refused = tug(&["serve", "--addr", "127.0.0.1:0", "--dir", kept.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(err(&refused).contains("damaged") && err(&refused).contains("name another folder"), "{refused:?}");
+}
+
+/// A manifest that was put by another algorithm's digest is kept, and found again, under that.
+#[test]
+fn other_algorithms_are_kept() {
+    let folder = TempDir::new().unwrap();
+    let manifest = SampleImage::new(&[], &[b"a layer"]).manifest(false);
+    let digest = Digest::compute(Algorithm::Sha512, manifest.bytes());
+    fs::create_dir_all(folder.path().join("blobs/sha512")).unwrap();
+    fs::write(folder.path().join("blobs/sha512").join(digest.encoded()), manifest.bytes()).unwrap();
+    let digest = digest.as_str();
+    let held = json!({ "app": {
+        "blobs": [], "manifests": { digest: manifest.media_type().as_str() }, "tags": { "v1": digest }
+    } });
+    fs::write(folder.path().join("repositories.json"), held.to_string()).unwrap();
+    for _ in 0..2 {
+        let served = Served::of(folder.path());
+        let shown = tug(&["manifest", &format!("{}/app@{digest}", served.1)]);
+        assert_eq!(out(&shown).as_bytes(), &manifest.bytes()[..]);
+        // Something changes, so that everything is kept anew.
+        out(&tug(&["tag", &format!("{}/app@{digest}", served.1), "v2"]));
+    }
+    let served = Served::of(folder.path());
+    assert_eq!(out(&tug(&["tags", &format!("{}/app", served.1)])), "v1\nv2\n");
 }
