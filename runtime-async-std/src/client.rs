@@ -29,6 +29,17 @@ pub struct Client {
 }
 
 /// Sets a [`Client`] up.
+///
+/// ```
+/// use registry_async_std::Client;
+/// use registry_async_std::proto::{Config, Credential};
+///
+/// let mut config = Config::default();
+/// config.log_in(&"registry.example.org".parse()?, Credential::password("user", "a password"));
+/// let client = Client::builder().config(config).proxies_from_env().build()?;
+/// # drop(client);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct ClientBuilder {
     config: Config,
