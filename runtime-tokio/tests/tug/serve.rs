@@ -75,13 +75,23 @@ fn what_is_kept_is_there_again() {
 #[test]
 fn other_algorithms_are_kept() {
     let folder = TempDir::new().unwrap();
-    let manifest = SampleImage::new(&[], &[b"a layer"]).manifest(false);
+    let image = SampleImage::new(&[], &[b"a layer"]);
+    let manifest = image.manifest(false);
     let digest = Digest::compute(Algorithm::Sha512, manifest.bytes());
-    fs::create_dir_all(folder.path().join("blobs/sha512")).unwrap();
-    fs::write(folder.path().join("blobs/sha512").join(digest.encoded()), manifest.bytes()).unwrap();
+    let write = |digest: &Digest, bytes: &[u8]| {
+        let folder = folder.path().join("blobs").join(digest.algorithm_name());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(digest.encoded()), bytes).unwrap();
+    };
+    write(&digest, manifest.bytes());
+    let blobs = image.layers.iter().cloned().chain([image.config()]).map(|blob| {
+        write(&Digest::of(&blob), &blob);
+        Digest::of(&blob).to_string()
+    });
+    let blobs: Vec<String> = blobs.collect();
     let digest = digest.as_str();
     let held = json!({ "app": {
-        "blobs": [], "manifests": { digest: manifest.media_type().as_str() }, "tags": { "v1": digest }
+        "blobs": blobs, "manifests": { digest: manifest.media_type().as_str() }, "tags": { "v1": digest }
     } });
     fs::write(folder.path().join("repositories.json"), held.to_string()).unwrap();
     for _ in 0..2 {

@@ -169,3 +169,32 @@ fn where_nobody_is_trusted_the_error_says_so() {
     let said = err(&why);
     assert!(said.contains("no system authorities were found: ") && said.contains("/nowhere/ca.pem"), "{said}");
 }
+
+/// Whoever thinks better of it has a terminal that shows what is typed.
+#[test]
+fn a_password_that_is_not_typed_leaves_the_terminal_as_it_was() {
+    let tug = format!("{} login 127.0.0.1:1 -u me; echo status $?; stty -a", env!("CARGO_BIN_EXE_tug"));
+    let mut child = Command::new("script")
+        .args(["-q", "-e", "-c", &tug, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script is part of Debian's essential bsdutils");
+    let (mut typing, mut shown) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&said).contains("Password of me: ") {
+        shown.read_exact(&mut byte).unwrap();
+        said.push(byte[0]);
+    }
+    // The question comes a moment before its answer is hidden.
+    std::thread::sleep(Duration::from_millis(500));
+    typing.write_all(b"\x03").unwrap();
+    shown.read_to_end(&mut said).unwrap();
+    child.wait().unwrap();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("status 130") && said.contains("stopped"), "{said}");
+    for hidden in ["-icanon", "-echo ", "-isig"] {
+        assert!(said.contains(&hidden[1..]) && !said.contains(hidden), "{hidden}: {said}");
+    }
+}
