@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
@@ -25,8 +26,8 @@ use hyper::client::conn::http1;
 use registry_proto::archive::{Disk, Opened};
 use registry_proto::flow::{Destination, Operation, Push, PushOptions};
 use registry_proto::job::{
-    Collecting, Completion, Failure, FailureKind, FileRange, Filing, Incoming, Job, JobId, More, Payload, Phase, Plan,
-    Progress, Received, Storage, Timeouts, reachable,
+    Collecting, Completion, Failure, FailureKind, FileRange, Filing, Incoming, Job, JobId, More, Patience, Payload,
+    Phase, Plan, Progress, Received, Stage, Storage, Timeouts, reachable, share,
 };
 use registry_proto::{Config, Digester, Error, Event, Flow, Session, Step, Time};
 use smol::channel::{Receiver, Sender, bounded, unbounded};
@@ -53,19 +54,18 @@ pub async fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut
     let mut flow = Operation::new(flow);
     let epoch = Instant::now();
     let (sender, answers) = unbounded();
-    // Whoever drops a task cancels it: that goes for aborted jobs as well as for all of them when this future is dropped.
-    let mut running: BTreeMap<JobId, Task<()>> = BTreeMap::new();
+    let mut running = Running { session, tasks: BTreeMap::new() };
     loop {
         let now = Time::from_epoch(epoch.elapsed());
-        let until = match flow.poll(&mut session.at(now)) {
+        let until = match flow.poll(&mut running.session.at(now)) {
             Step::Run(job) => {
                 let (id, sender) = (job.id(), sender.clone());
                 let task = smol::spawn(async move { drop(sender.send(perform(job).await).await) });
-                running.insert(id, task);
+                running.tasks.insert(id, task);
                 continue;
             }
             Step::Abort(id) => {
-                running.remove(&id);
+                running.tasks.remove(&id);
                 continue;
             }
             Step::Note(event) => {
@@ -75,28 +75,45 @@ pub async fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut
             Step::Done(result) => return result,
             Step::Wait(until) => until,
         };
+        // What no clock can show is never.
+        let until = until.and_then(|until| epoch.checked_add(until.since_epoch()));
         let due = async {
             match until {
-                Some(until) => drop(Timer::at(epoch + until.since_epoch()).await),
+                Some(at) => drop(Timer::at(at).await),
                 None => std::future::pending().await,
             }
             None
         };
         if let Some(done) = smol::future::or(async { answers.recv().await.ok() }, due).await {
-            running.remove(&done.id());
+            running.tasks.remove(&done.id());
             // An answer that nobody wants belongs to a job that was aborted.
-            let _ = flow.handle(&mut session.at(Time::from_epoch(epoch.elapsed())), done);
+            let _ = flow.handle(&mut running.session.at(Time::from_epoch(epoch.elapsed())), done);
         }
     }
 }
 
-/// Does a job, and answers its ticket.
+/// Jobs under way. Whoever drops a task cancels it: that goes for aborted jobs as well as for all of them when the loop is dropped
+/// before its flow is done, of which the session has to hear.
+struct Running<'a> {
+    session: &'a mut Session,
+    tasks: BTreeMap<JobId, Task<()>>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.session.abandon(std::mem::take(&mut self.tasks).into_keys());
+    }
+}
+
+/// Does a job, and answers its ticket: also if the work panics, or its flow would wait for ever.
 async fn perform(job: Job) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
             let (head, payload) = request.into_parts();
             let (body, pump) = Outbound::new(payload);
-            let exchanged = exchange(http::Request::from_parts(head, body), plan, timeouts).await;
+            let exchanging = exchange(http::Request::from_parts(head, body), plan, timeouts);
+            let exchanged = smol::future::FutureExt::catch_unwind(AssertUnwindSafe(exchanging)).await;
+            let exchanged = exchanged.unwrap_or_else(|_| Err((Failure::new(FailureKind::Panicked, "a bug"), None)));
             // Whatever became of the request, how far its file was read is worth knowing.
             let (sent, local) = match pump {
                 Some(pump) => pump.await,
@@ -123,7 +140,7 @@ async fn exchange(
 ) -> Result<(http::response::Parts, Received), Broken> {
     let plain = |why| (why, None);
     let late = |phase| Failure::new(FailureKind::Timeout(phase), "");
-    let socket = within(timeouts.connect, connect(request.uri())).await;
+    let socket = within(timeouts.connect, connect(request.uri(), timeouts.connect)).await;
     let socket = socket.unwrap_or_else(|| Err(late(Phase::Connect))).map_err(plain)?;
     let host = request.uri().authority().map_or(String::new(), ToString::to_string);
     let target = request.uri().path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
@@ -150,15 +167,25 @@ async fn exchange(
     result
 }
 
-async fn connect(uri: &http::Uri) -> Result<TcpStream, Failure> {
-    let failed = |why: &dyn ToString| Failure::new(FailureKind::Connect, why.to_string());
+async fn connect(uri: &http::Uri, limit: Duration) -> Result<TcpStream, Failure> {
+    let failed = |why: io::Error| Failure::new(Stage::Connecting.kind_of(why.kind()), why);
     if uri.scheme_str() != Some("http") {
         return Err(Failure::new(FailureKind::Tls, "this example speaks no TLS"));
     }
-    let host = uri.host().ok_or_else(|| failed(&"no host"))?;
+    let (host, began) = (uri.host().unwrap_or_default(), Instant::now());
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let found = smol::net::resolve((bare, uri.port_u16().unwrap_or(80))).await.map_err(|why| failed(&why))?;
-    TcpStream::connect(&reachable(host, found)?[..]).await.map_err(|why| failed(&why))
+    let found = smol::net::resolve((bare, uri.port_u16().unwrap_or(80))).await.map_err(failed)?;
+    let addresses = reachable(host, found)?;
+    let mut last = Failure::new(FailureKind::Connect, "the name leads nowhere");
+    for (tried, address) in addresses.iter().enumerate() {
+        let patience = share(limit.saturating_sub(began.elapsed()), addresses.len() - tried);
+        match within(patience, TcpStream::connect(address)).await {
+            Some(Ok(socket)) => return Ok(socket),
+            Some(Err(why)) => last = failed(why),
+            None => last = Failure::new(FailureKind::Timeout(Phase::Connect), ""),
+        }
+    }
+    Err(last)
 }
 
 /// Waits for a reply: for the request to get ahead, and once it is sent, for as long as a head may take.
@@ -169,23 +196,14 @@ async fn patient<T>(
     timeouts: Timeouts,
 ) -> Result<T, Failure> {
     let mut reply = pin!(reply);
-    let step = (timeouts.head.min(timeouts.idle) / 4).max(Duration::from_millis(5));
-    let (mut progress, mut seen, mut waited) = (Progress::new(timeouts), 0, Duration::ZERO);
+    let (mut patience, mut looked) = (Patience::new(timeouts, length), Instant::now());
     loop {
-        if let Some(reply) = within(step, &mut reply).await {
+        let waited = looked.elapsed();
+        looked += waited;
+        let pause = patience.look(moved.load(Ordering::Relaxed), waited);
+        let pause = pause.map_err(|phase| Failure::new(FailureKind::Timeout(phase), ""))?;
+        if let Some(reply) = within(pause, &mut reply).await {
             return reply.map_err(|why| failure_of(&why));
-        }
-        let now = moved.load(Ordering::Relaxed);
-        progress.moved(now - seen, step);
-        seen = now;
-        if now >= length {
-            waited += step;
-        }
-        if waited >= timeouts.head {
-            return Err(Failure::new(FailureKind::Timeout(Phase::Head), ""));
-        }
-        if now < length && progress.is_stalled() {
-            return Err(Failure::new(FailureKind::Timeout(Phase::Body), ""));
         }
     }
 }
@@ -312,8 +330,7 @@ impl Outbound {
 }
 
 fn read(range: FileRange, pieces: &Sender<Result<Bytes, Failure>>) -> (Option<Digester>, Option<Failure>) {
-    let path = Arc::clone(range.path());
-    let mut outgoing = match File::open(&*path).map_err(Failure::from).and_then(|file| range.read_from(file)) {
+    let mut outgoing = match range.open_with(|path| File::open(path)) {
         Ok(outgoing) => outgoing,
         Err(why) => {
             drop(pieces.send_blocking(Err(why.clone())));

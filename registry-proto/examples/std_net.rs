@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -20,8 +21,8 @@ use std::time::{Duration, Instant};
 use registry_proto::archive::{Disk, Opened};
 use registry_proto::flow::{Destination, Operation, Push, PushOptions};
 use registry_proto::job::{
-    Completion, Failure, FailureKind, Incoming, Job, JobId, More, Payload, Phase, Plan, Progress, Received, Storage,
-    Timeouts, reachable,
+    Completion, Failure, FailureKind, Incoming, Job, JobId, More, Payload, Phase, Plan, Progress, Received, Stage,
+    Storage, Timeouts, reachable, share,
 };
 use registry_proto::{Config, Digester, Error, Event, Flow, Session, Step, Time};
 
@@ -42,19 +43,19 @@ pub fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut(Event
     let mut flow = Operation::new(flow);
     let epoch = Instant::now();
     let (sender, answers) = mpsc::channel();
-    let mut running: BTreeMap<JobId, Arc<Line>> = BTreeMap::new();
+    let mut running = Running { session, lines: BTreeMap::new() };
     loop {
         let now = Time::from_epoch(epoch.elapsed());
-        let until = match flow.poll(&mut session.at(now)) {
+        let until = match flow.poll(&mut running.session.at(now)) {
             Step::Run(job) => {
                 let (line, sender) = (Arc::new(Line::default()), sender.clone());
-                running.insert(job.id(), Arc::clone(&line));
+                running.lines.insert(job.id(), Arc::clone(&line));
                 // The answer to a job that was aborted may come too late for anybody to take it.
                 thread::spawn(move || drop(sender.send(perform(job, &line))));
                 continue;
             }
             Step::Abort(id) => {
-                if let Some(line) = running.remove(&id) {
+                if let Some(line) = running.lines.remove(&id) {
                     line.cut();
                 }
                 continue;
@@ -69,9 +70,9 @@ pub fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut(Event
         let pause = until.map_or(Duration::MAX, |until| until.since_epoch().saturating_sub(epoch.elapsed()));
         match answers.recv_timeout(pause.min(Duration::from_secs(86_400))) {
             Ok(done) => {
-                running.remove(&done.id());
+                running.lines.remove(&done.id());
                 // An answer that nobody wants belongs to a job that was aborted.
-                let _ = flow.handle(&mut session.at(Time::from_epoch(epoch.elapsed())), done);
+                let _ = flow.handle(&mut running.session.at(Time::from_epoch(epoch.elapsed())), done);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => unreachable!("this function holds a sender itself"),
@@ -79,12 +80,27 @@ pub fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut(Event
     }
 }
 
-/// Does a job, and answers its ticket.
+/// Jobs under way. If the loop ends before its flow does (what is told somebody may panic), they are given up, here and in the
+/// session.
+struct Running<'a> {
+    session: &'a mut Session,
+    lines: BTreeMap<JobId, Arc<Line>>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.lines.values().for_each(|line| line.cut());
+        self.session.abandon(std::mem::take(&mut self.lines).into_keys());
+    }
+}
+
+/// Does a job, and answers its ticket: also if the work panics, or its flow would wait for ever.
 fn perform(job: Job, line: &Line) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
             let mut moved = None;
-            match exchange(request, plan, timeouts, line, &mut moved) {
+            let done = catch_unwind(AssertUnwindSafe(|| exchange(request, plan, timeouts, line, &mut moved)));
+            match done.unwrap_or_else(|_| Err(Failure::new(FailureKind::Panicked, "this is a bug"))) {
                 Ok((head, body)) => ticket.replied(head, body, moved),
                 Err(why) => ticket.failed(why, moved),
             }
@@ -148,21 +164,20 @@ fn exchange(
 }
 
 fn connect(uri: &http::Uri, timeouts: Timeouts) -> Result<TcpStream, Failure> {
-    let failed = |why: &dyn ToString| Failure::new(FailureKind::Connect, why.to_string());
+    let failed = |why: io::Error| Failure::new(Stage::Connecting.kind_of(why.kind()), why);
     if uri.scheme_str() != Some("http") {
         return Err(Failure::new(FailureKind::Tls, "this example speaks no TLS"));
     }
-    let host = uri.host().ok_or_else(|| failed(&"no host"))?;
+    let host = uri.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let found = (bare, uri.port_u16().unwrap_or(80)).to_socket_addrs().map_err(|why| failed(&why))?;
-    let mut last = failed(&"the name leads nowhere");
-    for address in reachable(host, found)? {
-        match TcpStream::connect_timeout(&address, timeouts.connect) {
+    let found = (bare, uri.port_u16().unwrap_or(80)).to_socket_addrs().map_err(failed)?;
+    let (addresses, began) = (reachable(host, found)?, Instant::now());
+    let mut last = Failure::new(FailureKind::Connect, "the name leads nowhere");
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = timeouts.connect.saturating_sub(began.elapsed());
+        match TcpStream::connect_timeout(address, share(left, addresses.len() - tried)) {
             Ok(socket) => return Ok(socket),
-            Err(why) if why.kind() == ErrorKind::TimedOut => {
-                last = Failure::new(FailureKind::Timeout(Phase::Connect), "");
-            }
-            Err(why) => last = failed(&why),
+            Err(why) => last = failed(why),
         }
     }
     Err(last)
@@ -195,7 +210,7 @@ fn send(
         Payload::Empty => Ok(Ok(())),
         Payload::Bytes(bytes) => Ok(socket.write_all(&bytes).map_err(|why| failure_of(&why, Phase::Body))),
         Payload::File(range) => {
-            let mut outgoing = range.clone().read_from(File::open(range.path())?)?;
+            let mut outgoing = range.open_with(|path| File::open(path))?;
             let mut buffer = vec![0; PIECE];
             let sent = loop {
                 let got = match outgoing.fill(&mut buffer) {
@@ -383,7 +398,7 @@ impl Reader<'_> {
 fn failure_of(why: &io::Error, phase: Phase) -> Failure {
     match why.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::new(FailureKind::Timeout(phase), ""),
-        _ => Failure::new(FailureKind::Cut, why),
+        kind => Failure::new(Stage::Exchanging.kind_of(kind), why),
     }
 }
 

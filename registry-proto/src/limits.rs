@@ -34,7 +34,8 @@ pub struct Limits {
     pub entries: u64,
     /// The head of a reply. Drivers' HTTP stacks see to it.
     pub head: usize,
-    /// The headers of a reply (a count). As `head`.
+    /// The headers of a reply (a count). As `head`; ureq, which `registry-blocking` runs on, takes no more than 128 whatever is set
+    /// here.
     pub headers: usize,
     /// What is read of a body that nobody wants, to keep its connection.
     pub discard: u64,

@@ -77,7 +77,7 @@ pub(crate) fn start(range: FileRange) -> (FileBody, Pump, Arc<Feed>) {
 }
 
 fn pump(range: FileRange, sender: &Sender<Piece>) -> Pumped {
-    let mut outgoing = match File::open(range.path()).map_err(Failure::from).and_then(|file| range.read_from(file)) {
+    let mut outgoing = match range.open_with(|path| File::open(path)) {
         Ok(outgoing) => outgoing,
         Err(failure) => {
             let _ = sender.send_blocking(Err(failure.clone()));

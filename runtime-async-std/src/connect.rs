@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use async_std::net::{TcpStream, ToSocketAddrs as _};
@@ -15,7 +15,7 @@ use futures_rustls::rustls::{self, pki_types::ServerName};
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 use http::Uri;
 use registry_proto::Config;
-use registry_proto::job::{Failure, FailureKind, Phase, reachable};
+use registry_proto::job::{Failure, FailureKind, Phase, Stage, reachable, share};
 use registry_proto::session::{Proxies, Tunnel};
 use tower_service::Service;
 
@@ -59,9 +59,10 @@ impl Connector {
 
     async fn connect(&self, uri: &Uri, place: Place) -> Result<Conn, Failure> {
         let stream = match self.proxies.tunnel_to(uri)? {
-            None => tcp(uri).await?,
+            None => tcp(uri, self.limit).await?,
             Some(mut tunnel) => {
-                let opening = async_std::future::timeout(tunnel.patience(self.limit), open(&mut tunnel)).await;
+                let limit = tunnel.patience(self.limit);
+                let opening = async_std::future::timeout(limit, open(&mut tunnel, limit)).await;
                 opening.unwrap_or_else(|_| Err(tunnel.late()))?
             }
         };
@@ -69,27 +70,46 @@ impl Connector {
             return Ok(Conn::plain(Early::new(stream), place));
         }
         let name = ServerName::try_from(host(uri)).map_err(|why| Failure::new(FailureKind::Tls, why))?;
-        let connecting = Arc::clone(&self.tls).connector().await.connect(name, Early::new(stream));
-        let stream = connecting.await.map_err(|why| failure_of(&why, FailureKind::Tls))?;
+        let connecting = Arc::clone(&self.tls).connector().await?.connect(name, Early::new(stream));
+        // What TLS itself has against the peer is in there; anything else is an accident of the line.
+        let stream = connecting.await.map_err(|why| failure_of(&why, Stage::Handshaking))?;
         Ok(Conn::tls(stream, place))
     }
 }
 
-/// A socket to the host of a URL.
-async fn tcp(uri: &Uri) -> Result<TcpStream, Failure> {
-    let refused = |why: io::Error| Failure::new(FailureKind::Connect, why);
+/// A socket to the host of a URL, at whichever of its addresses lets one in.
+async fn tcp(uri: &Uri, limit: Duration) -> Result<TcpStream, Failure> {
+    let failed = |why: io::Error| Failure::new(Stage::Connecting.kind_of(why.kind()), why);
+    let began = Instant::now();
     let host = host(uri);
     let port = uri.port_u16().unwrap_or_else(|| if is_https(uri) { 443 } else { 80 });
-    let found = (host.as_str(), port).to_socket_addrs().await.map_err(refused)?;
-    let stream = TcpStream::connect(&reachable(&host, found)?[..]).await.map_err(refused)?;
-    // Without it, small requests would wait for one another's acknowledgements.
-    stream.set_nodelay(true).map_err(refused)?;
-    Ok(stream)
+    // (What a name server does not tell in time, it does not tell at all: nothing was connected to.)
+    let found = (host.as_str(), port).to_socket_addrs().await;
+    let found = found.map_err(|why| Failure::new(FailureKind::Connect, why))?;
+    let addresses = reachable(&host, found)?;
+    let mut last = Failure::new(FailureKind::Connect, "the name leads to no address");
+    for (tried, address) in addresses.iter().enumerate() {
+        let patience = share(limit.saturating_sub(began.elapsed()), addresses.len() - tried);
+        last = match async_std::future::timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // Without it, small requests would wait for one another's acknowledgements.
+                stream.set_nodelay(true).map_err(failed)?;
+                return Ok(stream);
+            }
+            Ok(Err(why)) => failed(why),
+            Err(_) => Failure::new(FailureKind::Timeout(Phase::Connect), ""),
+        };
+    }
+    Err(last)
 }
 
 /// The way through a proxy, opened.
-async fn open(tunnel: &mut Tunnel) -> Result<TcpStream, Failure> {
-    let mut stream = tcp(tunnel.url()).await.map_err(|why| tunnel.unreachable(&why))?;
+async fn open(tunnel: &mut Tunnel, limit: Duration) -> Result<TcpStream, Failure> {
+    let connected = tcp(tunnel.url(), limit).await;
+    let mut stream = connected.map_err(|why| match why.kind() {
+        FailureKind::Timeout(_) => tunnel.late(),
+        _ => tunnel.unreachable(&why),
+    })?;
     stream.write_all(tunnel.request()).await.map_err(|why| tunnel.cut(why))?;
     let mut piece = [0; 1024];
     loop {
@@ -128,13 +148,15 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// What an error means to the core; `otherwise` if nothing in it tells.
-pub(crate) fn failure_of(error: &(dyn StdError + 'static), otherwise: FailureKind) -> Failure {
+/// What an error means to the core, at this stage.
+pub(crate) fn failure_of(error: &(dyn StdError + 'static), stage: Stage) -> Failure {
     let mut next = Some(error);
-    let mut innermost = error;
+    let (mut innermost, mut kind) = (error, io::ErrorKind::Other);
     while let Some(why) = next {
         // io errors hide what they wrap: their `source` is that of the error inside.
-        let inside = why.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let io = why.downcast_ref::<io::Error>();
+        kind = io.map_or(kind, io::Error::kind);
+        let inside = io.and_then(io::Error::get_ref);
         let failure = why.downcast_ref::<Failure>().or_else(|| inside?.downcast_ref());
         if let Some(failure) = failure {
             return failure.clone();
@@ -146,7 +168,8 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static), otherwise: FailureKin
         if let Some(hyper) = why.downcast_ref::<hyper::Error>()
             && hyper.is_parse()
         {
-            return Failure::new(FailureKind::Protocol, hyper);
+            let kind = if hyper.is_parse_too_large() { FailureKind::TooLarge } else { FailureKind::Protocol };
+            return Failure::new(kind, hyper);
         }
         #[cfg(feature = "http2")]
         if let Some(h2) = why.downcast_ref::<h2::Error>()
@@ -159,5 +182,5 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static), otherwise: FailureKin
         innermost = why;
         next = why.source();
     }
-    Failure::new(otherwise, innermost)
+    Failure::new(stage.kind_of(kind), innermost)
 }

@@ -87,7 +87,9 @@ impl Driver {
                 Step::Done(result) => return result,
                 Step::Wait(until) => until,
             };
-            let timer = until.map_or_else(Timer::never, |time| Timer::at(self.epoch + time.since_epoch()));
+            // What no clock can show is never.
+            let deadline = until.and_then(|time| self.epoch.checked_add(time.since_epoch()));
+            let timer = deadline.map_or_else(Timer::never, Timer::at);
             let (mut timer, mut moved) = (pin!(FutureExt::fuse(timer)), pin!(FutureExt::fuse(moved)));
             // Without anything running, there is nothing to wait for in there.
             let mut answer = pin!(

@@ -12,7 +12,8 @@ use futures_util::{AsyncBufRead as _, FutureExt as _, select_biased};
 use http_client::http_types::{self, Method, Url};
 use registry_proto::Digester;
 use registry_proto::job::{
-    Attended, Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Progress, Received, Timeouts,
+    Attended, Completion, Failure, FailureKind, Job, More, Patience, Payload, Phase, Plan, Progress, Received, Stage,
+    Timeouts,
 };
 use surf::Client as Surf;
 
@@ -41,8 +42,8 @@ pub(crate) async fn perform(surf: Surf, job: Job) -> Completion {
 }
 
 /// Says when it is dropped that nobody waits any more: a thread can't be aborted as a task can.
-#[derive(Default)]
-struct Wanted(Arc<AtomicBool>);
+#[derive(Debug, Default)]
+pub(crate) struct Wanted(pub(crate) Arc<AtomicBool>);
 
 impl Drop for Wanted {
     fn drop(&mut self) {
@@ -74,24 +75,29 @@ async fn exchange(surf: &Surf, request: http::Request<Payload>, plan: Plan, time
     };
     let feed = pump.as_ref().map(|(_, feed)| feed.as_ref());
     let (mut line, captures) = Line::new();
-    // Bodies in memory are handed over at once.
     let sent = || feed.is_none_or(|feed| feed.moved() >= length);
     let result = match surf_request(&head, body) {
         Ok(mut request) => {
             let inner: &mut http_types::Request = request.as_mut();
             inner.ext_mut().insert(captures);
-            reply(surf, request, plan, timeouts, stalled(&mut line, feed, &sent, timeouts)).await
+            reply(surf, request, plan, timeouts, stalled(&mut line, feed, length, timeouts)).await
         }
-        Err(why) => Err((why, None)),
+        Err(why) => Err(why),
     };
-    if result.is_ok() && sent() {
+    // hyper hands the connection on as soon as the reply was read: what becomes of the file after that is no reason to hang up.
+    if matches!(result, Ok((.., None))) && sent() {
         line.keep();
     }
-    let result = result.map_err(|(why, filed)| match why.kind() {
-        FailureKind::Cut if line.was_resting() => (Failure::new(FailureKind::Stale, why.detail()), filed),
-        _ => (why, filed),
-    });
+    let was_resting = line.was_resting();
     drop(line);
+    let stale = |why: Failure| match why.kind() {
+        FailureKind::Cut if was_resting => Failure::new(FailureKind::Stale, why.detail()),
+        _ => why,
+    };
+    let result = match result {
+        Ok((head, taking, cut)) => taking.finish(cut.map(stale)).await.map(|received| (head, received)),
+        Err(why) => Err((stale(why), None)),
+    };
     let pumped = match pump {
         Some((pump, _)) => Some(pump.stop().await),
         None => None,
@@ -118,27 +124,28 @@ fn surf_request(head: &http::request::Parts, body: http_types::Body) -> Result<s
     Ok(request)
 }
 
+/// The head of a reply, and its body taken in as far as it came, or was `cut`.
 async fn reply(
     surf: &Surf,
     request: surf::Request,
     plan: Plan,
     timeouts: Timeouts,
     stalled: impl Future<Output = Phase>,
-) -> Result<(http::response::Parts, Received), (Failure, Option<Digester>)> {
+) -> Result<(http::response::Parts, Taking, Option<Failure>), Failure> {
     let mut sending = pin!(surf.send(request).fuse());
     let mut stalled = pin!(stalled.fuse());
     let mut response = select_biased! {
-        response = sending => response.map_err(|why| (failure_of_surf(&why), None))?,
-        phase = stalled => return Err((Failure::new(FailureKind::Timeout(phase), ""), None)),
+        response = sending => response.map_err(|why| failure_of_surf(&why))?,
+        phase = stalled => return Err(Failure::new(FailureKind::Timeout(phase), "")),
     };
     let head: Option<http::response::Parts> = {
         let response: &mut http_types::Response = response.as_mut();
         response.ext_mut().remove()
     };
-    let head = head.ok_or_else(|| (Failure::new(FailureKind::Panicked, "a transport without heads"), None))?;
+    let head = head.ok_or_else(|| Failure::new(FailureKind::Panicked, "a transport without heads"))?;
     let mut taking = Taking::new(plan.sink(&head));
     let cut = take(response.take_body(), &mut taking, timeouts).await.err();
-    Ok((head, taking.finish(cut).await?))
+    Ok((head, taking, cut))
 }
 
 async fn take(mut body: surf::Body, taking: &mut Taking, timeouts: Timeouts) -> Result<(), Failure> {
@@ -151,7 +158,7 @@ async fn take(mut body: surf::Body, taking: &mut Taking, timeouts: Timeouts) -> 
                     taking.pause();
                     return Poll::Pending;
                 }
-                Poll::Ready(Err(why)) => Err(failure_of(&why, FailureKind::Cut)),
+                Poll::Ready(Err(why)) => Err(failure_of(&why, Stage::Exchanging)),
                 Poll::Ready(Ok([])) => return Poll::Ready(None),
                 Poll::Ready(Ok(bytes)) => taking.take(bytes),
             };
@@ -179,27 +186,19 @@ fn failure_of_surf(why: &surf::Error) -> Failure {
 }
 
 /// Resolves when the request has made no progress for too long. An upload as a whole may take as long as it likes.
-async fn stalled(line: &mut Line, feed: Option<&Feed>, sent: &impl Fn() -> bool, timeouts: Timeouts) -> Phase {
+async fn stalled(line: &mut Line, feed: Option<&Feed>, length: u64, timeouts: Timeouts) -> Phase {
     // Connecting has its own limit, which comes out of the connector.
     line.connected().await;
-    // Often enough for either limit: which of them it is changes while this sleeps.
-    let step = (timeouts.head.min(timeouts.idle) / 4).max(Duration::from_millis(5));
-    let (mut progress, mut seen, mut looked, mut done) = (Progress::new(timeouts), 0, Instant::now(), None);
+    let (mut patience, mut looked) = (Patience::new(timeouts, length), Instant::now());
     loop {
-        let (now, moved) = (Instant::now(), feed.map_or(0, Feed::moved));
+        let now = Instant::now();
         // A file that is slow to come is no fault of the peer's.
         let waited = if feed.is_some_and(Feed::waits_for_file) { Duration::ZERO } else { now - looked };
-        progress.moved(moved.saturating_sub(seen), waited);
-        (seen, looked) = (moved, now);
-        let (phase, left) = if sent() {
-            let since = *done.get_or_insert(now);
-            (Phase::Head, timeouts.head.saturating_sub(now - since))
-        } else {
-            (Phase::Body, progress.patience())
-        };
-        if left.is_zero() {
-            return phase;
+        looked = now;
+        // Bodies in memory are handed over at once.
+        match patience.look(feed.map_or(length, Feed::moved), waited) {
+            Ok(pause) => async_std::task::sleep(pause).await,
+            Err(phase) => return phase,
         }
-        async_std::task::sleep(left.min(step)).await;
     }
 }

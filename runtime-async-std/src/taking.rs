@@ -1,11 +1,15 @@
 //! Reply bodies: taken in on the spot, or handed to a blocking thread that writes them to a file.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_channel::{Receiver, Sender};
 use async_std::task::JoinHandle;
 use registry_proto::Digester;
 use registry_proto::job::{Collecting, Failure, FailureKind, Filing, Incoming, More, Received};
 
 use crate::disk::LocalDisk;
+use crate::perform::Wanted;
 
 /// What is handed to the writing thread at a time, unless that has nothing to do.
 const PIECE: usize = 256 << 10;
@@ -27,6 +31,8 @@ pub(crate) struct Handing {
     /// Pieces that were written, to be filled again.
     used: Receiver<Vec<u8>>,
     thread: JoinHandle<Filed>,
+    /// Held until the thread has ended.
+    wanted: Wanted,
 }
 
 /// What became of a body that went to a file: how far the file got, and what was wrong with it.
@@ -39,8 +45,10 @@ impl Taking {
             Incoming::File(filing) => {
                 let (pieces, waiting) = async_channel::bounded(DEPTH);
                 let (written, used) = async_channel::bounded(DEPTH + 2);
-                let thread = async_std::task::spawn_blocking(move || write(filing, &waiting, &written));
-                Self::File(Handing { piece: Vec::new(), pieces, used, thread })
+                let wanted = Wanted::default();
+                let unwanted = Arc::clone(&wanted.0);
+                let thread = async_std::task::spawn_blocking(move || write(filing, &waiting, &written, &unwanted));
+                Self::File(Handing { piece: Vec::new(), pieces, used, thread, wanted })
             }
         }
     }
@@ -85,7 +93,9 @@ impl Taking {
             Self::File(mut handing) => {
                 handing.hand_over().await;
                 drop(handing.pieces);
-                handing.thread.await
+                let done = handing.thread.await;
+                drop(handing.wanted);
+                done
             }
         };
         match (written.err().or(cut), digester) {
@@ -110,12 +120,16 @@ impl Handing {
     }
 }
 
-fn write(filing: Filing, pieces: &Receiver<Vec<u8>>, used: &Sender<Vec<u8>>) -> Filed {
+/// Until the body is over, or nobody waits for it any more: somebody else may be about to look what the file has.
+fn write(filing: Filing, pieces: &Receiver<Vec<u8>>, used: &Sender<Vec<u8>>, unwanted: &AtomicBool) -> Filed {
     let mut writing = match filing.write_to(LocalDisk) {
         Ok(writing) => writing,
         Err(why) => return (None, Err(why)),
     };
     while let Ok(mut piece) = pieces.recv_blocking() {
+        if unwanted.load(Ordering::Relaxed) {
+            break;
+        }
         if let Err(why) = writing.feed(&piece) {
             return (Some(writing.into_digester()), Err(why));
         }

@@ -15,6 +15,7 @@ use futures_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use futures_rustls::rustls::{
     self, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
 };
+use registry_proto::job::{Failure, no_authorities};
 use registry_proto::{ClientIdentity, Error, TlsConfig};
 
 /// How TLS is to be spoken.
@@ -27,7 +28,7 @@ pub(crate) struct Tls {
     identity: Option<Arc<SingleCertAndKey>>,
     /// Whether any certificate will do.
     unverified: bool,
-    config: OnceLock<Arc<ClientConfig>>,
+    config: OnceLock<Result<Arc<ClientConfig>, Failure>>,
 }
 
 impl Tls {
@@ -51,40 +52,50 @@ impl Tls {
     }
 
     /// What connects with TLS. The first time, it reads what the operating system trusts.
-    pub(crate) async fn connector(self: Arc<Self>) -> TlsConnector {
+    ///
+    /// # Errors
+    /// When there is nobody to trust.
+    pub(crate) async fn connector(self: Arc<Self>) -> Result<TlsConnector, Failure> {
         let config = match self.config.get() {
-            Some(config) => Arc::clone(config),
+            Some(config) => config.clone(),
             // Files are read for it.
             None => async_std::task::spawn_blocking(move || self.read()).await,
         };
-        TlsConnector::from(config)
+        config.map(TlsConnector::from)
     }
 
-    fn read(&self) -> Arc<ClientConfig> {
+    fn read(&self) -> Result<Arc<ClientConfig>, Failure> {
         let read = || {
-            let config = self.client_config();
+            let config = self.client_config()?;
             #[cfg(feature = "http2")]
             let config = with_http2(config);
-            Arc::new(config)
+            Ok(Arc::new(config))
         };
-        Arc::clone(self.config.get_or_init(read))
+        self.config.get_or_init(read).clone()
     }
 
     /// Reads what the operating system trusts, where that matters.
-    fn client_config(&self) -> ClientConfig {
+    ///
+    /// # Errors
+    /// When there is nobody to trust.
+    fn client_config(&self) -> Result<ClientConfig, Failure> {
         let builder = self.builder.clone();
         let builder = if self.unverified {
             let schemes = builder.crypto_provider().signature_verification_algorithms.supported_schemes();
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(schemes)))
         } else {
             let mut roots = self.roots.clone();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let native = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(native.certs);
+            if roots.is_empty() {
+                return Err(no_authorities(native.errors.first()));
+            }
             builder.with_root_certificates(roots)
         };
-        match &self.identity {
+        Ok(match &self.identity {
             Some(identity) => builder.with_client_cert_resolver(Arc::clone(identity) as Arc<dyn ResolvesClientCert>),
             None => builder.with_no_client_auth(),
-        }
+        })
     }
 }
 

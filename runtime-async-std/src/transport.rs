@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::rt::{Executor, Sleep};
 use hyper_util::client::legacy::Client as Pool;
 use registry_proto::Config;
-use registry_proto::job::FailureKind;
+use registry_proto::job::Stage;
 
 use crate::connect::{Connector, failure_of};
 use crate::tls::Tls;
@@ -63,8 +63,8 @@ impl HttpClient for Transport {
         Box::pin(async move {
             let outgoing = outgoing(&mut request)?;
             let reply = self.pool.request(outgoing).await.map_err(|why| {
-                let otherwise = if why.is_connect() { FailureKind::Connect } else { FailureKind::Cut };
-                http_types::Error::new(http_types::StatusCode::BadGateway, failure_of(&why, otherwise))
+                let stage = if why.is_connect() { Stage::Connecting } else { Stage::Exchanging };
+                http_types::Error::new(http_types::StatusCode::BadGateway, failure_of(&why, stage))
             })?;
             Ok(incoming(reply))
         })
@@ -153,7 +153,7 @@ impl AsyncBufRead for ReplyBody {
             match ready!(Pin::new(body).poll_frame(cx)) {
                 None => break,
                 Some(Ok(frame)) => this.piece = frame.into_data().unwrap_or_default(),
-                Some(Err(why)) => return Poll::Ready(Err(io::Error::other(failure_of(&why, FailureKind::Cut)))),
+                Some(Err(why)) => return Poll::Ready(Err(io::Error::other(failure_of(&why, Stage::Exchanging)))),
             }
         }
         Poll::Ready(Ok(&this.piece))

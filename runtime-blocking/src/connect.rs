@@ -5,9 +5,9 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::Uri;
 use http::uri::Scheme;
-use registry_proto::job::{Failure, FailureKind, Phase};
+use http::{HeaderMap, Uri};
+use registry_proto::job::{Failure, FailureKind, Phase, Stage};
 use registry_proto::{Config, Error, Proxies};
 use ureq::Agent;
 use ureq::tls::TlsConfig;
@@ -29,28 +29,38 @@ const INPUT: usize = 256 << 10;
 pub(crate) struct Agents {
     per_host: usize,
     tls: Tls,
-    /// The most bytes of a reply's head.
+    /// The most bytes of a reply's head, and the most headers.
     head: usize,
+    headers: usize,
     proxies: Arc<Proxies>,
     plain: Agent,
-    encrypted: OnceLock<Agent>,
+    encrypted: OnceLock<Result<Agent, Failure>>,
 }
 
 impl Agents {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
-        let (per_host, head) = (config.requests_per_registry.get(), config.limits.head);
+        let (per_host, head, headers) = (config.requests_per_registry.get(), config.limits.head, config.limits.headers);
         let tls = Tls::new(&config.tls)?;
         let proxies = Arc::new(config.proxies.clone());
         let plain = agent(per_host, head, unused(), &proxies);
-        Ok(Self { per_host, head, tls, proxies, plain, encrypted: OnceLock::new() })
+        Ok(Self { per_host, head, headers, tls, proxies, plain, encrypted: OnceLock::new() })
     }
 
     /// The one for a URL.
-    pub(crate) fn to(&self, uri: &Uri) -> &Agent {
+    pub(crate) fn to(&self, uri: &Uri) -> Result<&Agent, Failure> {
         if uri.scheme() == Some(&Scheme::HTTP) {
-            return &self.plain;
+            return Ok(&self.plain);
         }
-        self.encrypted.get_or_init(|| agent(self.per_host, self.head, self.tls.config(), &self.proxies))
+        let agent = || Ok(agent(self.per_host, self.head, self.tls.config()?, &self.proxies));
+        self.encrypted.get_or_init(agent).as_ref().map_err(Clone::clone)
+    }
+
+    /// ureq takes so many headers of a reply as it likes (128), and no number of ours.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        if headers.len() <= self.headers {
+            return Ok(());
+        }
+        Err(Failure::new(FailureKind::TooLarge, format_args!("more than {} headers", self.headers)))
     }
 }
 
@@ -85,41 +95,68 @@ pub(crate) fn failure_of(error: &ureq::Error) -> Failure {
         Error::HostNotFound | Error::ConnectionFailed => FailureKind::Connect,
         Error::Io(why) => return failure_of_io(why),
         Error::Tls(_) | Error::Rustls(_) => FailureKind::Tls,
-        Error::Protocol(_) | Error::Http(_) | Error::LargeResponseHeader(..) => FailureKind::Protocol,
+        Error::LargeResponseHeader(..) => FailureKind::TooLarge,
+        // (Which of its crate's errors it is, only that crate's users could say.)
+        Error::Protocol(why) if why.to_string().contains("too many headers") => FailureKind::TooLarge,
+        Error::Protocol(_) | Error::Http(_) => FailureKind::Protocol,
         _ => FailureKind::Cut,
     };
     Failure::new(kind, error)
 }
 
-/// What an error of reading or writing means; ureq's own errors come wrapped in these, too.
+/// What an error of reading or writing means, once there is a connection.
 pub(crate) fn failure_of_io(error: &io::Error) -> Failure {
-    if let Some(inner) = error.get_ref() {
-        if let Some(failure) = inner.downcast_ref::<Failure>() {
-            return failure.clone();
+    inside(error).unwrap_or_else(|| Failure::new(Stage::Exchanging.kind_of(error.kind()), error))
+}
+
+/// An error from before there was a connection: afterwards, nobody could tell it from one on the way.
+pub(crate) fn unconnected(stage: Stage, why: ureq::Error) -> ureq::Error {
+    match why {
+        ureq::Error::Io(why) if inside(&why).is_none() => {
+            io::Error::other(Failure::new(stage.kind_of(why.kind()), why)).into()
         }
-        if let Some(why) = inner.downcast_ref::<ureq::Error>() {
-            return match why {
-                ureq::Error::Timeout(_) => Failure::new(FailureKind::Timeout(Phase::Body), ""),
-                why => failure_of(why),
-            };
-        }
-        if inner.downcast_ref::<rustls::Error>().is_some() {
-            return Failure::new(FailureKind::Tls, inner);
-        }
-        let mut source = inner.source();
-        while let Some(why) = source {
-            if why.downcast_ref::<rustls::Error>().is_some() {
-                return Failure::new(FailureKind::Tls, why);
-            }
-            source = StdError::source(why);
-        }
+        why => why,
     }
-    use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
-    let kind = match error.kind() {
-        ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable => FailureKind::Connect,
-        TimedOut => FailureKind::Timeout(Phase::Body),
-        io::ErrorKind::InvalidData => FailureKind::Protocol,
-        _ => FailureKind::Cut,
-    };
-    Failure::new(kind, error)
+}
+
+/// What is wrapped in an error of reading or writing, if that says more: our own, ureq's, and those of TLS come this way.
+fn inside(error: &io::Error) -> Option<Failure> {
+    let inner = error.get_ref()?;
+    if let Some(failure) = inner.downcast_ref::<Failure>() {
+        return Some(failure.clone());
+    }
+    if let Some(why) = inner.downcast_ref::<ureq::Error>() {
+        return Some(match why {
+            ureq::Error::Timeout(_) => Failure::new(FailureKind::Timeout(Phase::Body), ""),
+            why => failure_of(why),
+        });
+    }
+    let mut source: Option<&(dyn StdError + 'static)> = Some(inner);
+    while let Some(why) = source {
+        if why.downcast_ref::<rustls::Error>().is_some() {
+            return Some(Failure::new(FailureKind::Tls, why));
+        }
+        source = why.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_could_not_connect_has_sent_nothing() {
+        use io::ErrorKind::{AddrNotAvailable, ConnectionReset, HostUnreachable, PermissionDenied};
+        for kind in [HostUnreachable, AddrNotAvailable, ConnectionReset, PermissionDenied] {
+            assert_eq!(failure_of(&ureq::Error::Io(kind.into())).kind(), FailureKind::Cut, "{kind}");
+            let before = unconnected(Stage::Connecting, ureq::Error::Io(kind.into()));
+            assert_eq!(failure_of(&before).kind(), FailureKind::Connect, "{kind}");
+        }
+        // What somebody has said more exactly holds.
+        let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
+        assert_eq!(failure_of(&unconnected(Stage::Handshaking, tls.into())).kind(), FailureKind::Tls);
+        let aborted = io::Error::other(crate::perform::aborted());
+        assert_eq!(failure_of(&unconnected(Stage::Connecting, aborted.into())).kind(), FailureKind::Cut);
+    }
 }

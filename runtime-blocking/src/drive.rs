@@ -1,10 +1,10 @@
 //! The loop that runs any flow.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Scope};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use registry_proto::flow::Operation;
@@ -13,6 +13,11 @@ use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
 
 use crate::connect::Agents;
 use crate::perform::{Stop, perform};
+
+/// How long the end of an operation waits for threads that were told to stop. They look up far more often, but for those that
+/// can't: a reader that was lent to us ([`Feed`](registry_proto::archive::Feed)) may wait for a pipe that says nothing any more,
+/// and the system for a peer that does not let anybody in.
+const END: Duration = Duration::from_secs(1);
 
 /// What all operations of a client share.
 #[derive(Debug)]
@@ -60,19 +65,9 @@ impl Driver {
         })
     }
 
-    /// Runs a flow to its end. Its jobs run on threads that end with it.
+    /// Runs a flow to its end. Its jobs run on threads that end with it, or soon after: see [`END`].
     pub(crate) fn drive<F: Flow>(
-        &self,
-        flow: F,
-        cancelled: &AtomicBool,
-        tell: impl FnMut(Event),
-    ) -> Result<F::Output, Error> {
-        thread::scope(|scope| self.drive_in(scope, flow, cancelled, tell))
-    }
-
-    fn drive_in<'scope, F: Flow>(
-        &'scope self,
-        scope: &'scope Scope<'scope, '_>,
+        self: &Arc<Self>,
         flow: F,
         cancelled: &AtomicBool,
         mut tell: impl FnMut(Event),
@@ -80,7 +75,7 @@ impl Driver {
         let mut flow = Operation::new(flow);
         let (sender, inbox) = mpsc::channel();
         let mut running = Running { driver: self, inbox: self.register(sender.clone()), jobs: BTreeMap::new() };
-        let mut workers = Workers::new(self, sender);
+        let mut workers = Workers::new(Arc::clone(self), sender);
         let mut told = false;
         loop {
             if !told && cancelled.load(Ordering::SeqCst) {
@@ -91,7 +86,7 @@ impl Driver {
                 Step::Run(job) => {
                     let stop = Stop::default();
                     running.jobs.insert(job.id(), Arc::clone(&stop));
-                    workers.start(scope, job, stop);
+                    workers.start(job, stop);
                     continue;
                 }
                 Step::Abort(id) => {
@@ -104,7 +99,11 @@ impl Driver {
                     tell(event);
                     continue;
                 }
-                Step::Done(result) => return result,
+                Step::Done(result) => {
+                    drop(running);
+                    workers.wind_up(&inbox);
+                    return result;
+                }
                 Step::Wait(until) => until,
             };
             let pause = until
@@ -160,28 +159,28 @@ impl Driver {
 }
 
 /// Threads for the jobs of one operation: as many as there ever were jobs at a time.
-struct Workers<'scope> {
-    driver: &'scope Driver,
+struct Workers {
+    driver: Arc<Driver>,
     answers: Sender<Message>,
     queue: Sender<(Job, Stop)>,
     waiting: Arc<Mutex<Receiver<(Job, Stop)>>>,
     started: usize,
-    busy: Arc<std::sync::atomic::AtomicUsize>,
+    busy: Arc<AtomicUsize>,
 }
 
-impl<'scope> Workers<'scope> {
-    fn new(driver: &'scope Driver, answers: Sender<Message>) -> Self {
+impl Workers {
+    fn new(driver: Arc<Driver>, answers: Sender<Message>) -> Self {
         let (queue, waiting) = mpsc::channel();
         let waiting = Arc::new(Mutex::new(waiting));
         Self { driver, answers, queue, waiting, started: 0, busy: Arc::default() }
     }
 
-    fn start(&mut self, scope: &'scope Scope<'scope, '_>, job: Job, stop: Stop) {
+    fn start(&mut self, job: Job, stop: Stop) {
         if self.busy.fetch_add(1, Ordering::SeqCst) >= self.started {
             self.started += 1;
-            let driver = self.driver;
+            let driver = Arc::clone(&self.driver);
             let (waiting, busy, answers) = (Arc::clone(&self.waiting), Arc::clone(&self.busy), self.answers.clone());
-            scope.spawn(move || {
+            thread::spawn(move || {
                 loop {
                     // The lock is held while waiting: whoever has it takes the next job, the others queue for the lock.
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -195,5 +194,16 @@ impl<'scope> Workers<'scope> {
             });
         }
         self.queue.send((job, stop)).expect("the receiving end lives beside the sending one");
+    }
+
+    /// Waits until nothing more is done, but not for ever: all jobs have been told to stop.
+    fn wind_up(self, inbox: &Receiver<Message>) {
+        let began = Instant::now();
+        while self.busy.load(Ordering::SeqCst) > 0 {
+            let left = END.saturating_sub(began.elapsed());
+            if left.is_zero() || inbox.recv_timeout(left).is_err() {
+                return;
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use registry_proto::Digester;
@@ -22,6 +22,9 @@ use crate::socket::{SendingBody, Stoppable};
 /// What is taken of a reply at a time that goes to a file.
 const BUFFER: usize = 256 << 10;
 
+/// Longer than any request takes.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// Set when nobody wants a job's answer any more. Whoever waits for the network notices soon.
 pub(crate) type Stop = Arc<AtomicBool>;
 
@@ -30,9 +33,7 @@ pub(crate) fn perform(agents: &Agents, job: Job, stop: &Stop) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
             let mut moved = None;
-            let done = catch_unwind(AssertUnwindSafe(|| {
-                exchange(agents.to(request.uri()), request, plan, timeouts, stop, &mut moved)
-            }));
+            let done = catch_unwind(AssertUnwindSafe(|| exchange(agents, request, plan, timeouts, stop, &mut moved)));
             match done.unwrap_or_else(|_| Err(panicked())) {
                 Ok((head, body)) => ticket.replied(head, body, moved),
                 Err(why) => ticket.failed(why, moved),
@@ -47,19 +48,20 @@ fn panicked() -> Failure {
 }
 
 fn exchange(
-    agent: &Agent,
+    agents: &Agents,
     request: http::Request<Payload>,
     plan: Plan,
     timeouts: Timeouts,
     stop: &Stop,
     moved: &mut Option<Digester>,
 ) -> Result<(http::response::Parts, Received), Failure> {
+    let agent = agents.to(request.uri())?;
     let stoppable = Stoppable::by(stop);
     let (head, payload) = request.into_parts();
     let response = match payload {
         Payload::File(range) => {
-            let file = File::open(range.path())?;
-            let mut body = OutgoingBody::new(range.read_from(file)?, timeouts, Arc::clone(stop));
+            let outgoing = range.open_with(|path| File::open(path))?;
+            let mut body = OutgoingBody::new(outgoing, timeouts, Arc::clone(stop));
             let request = configured(agent, http::Request::from_parts(head, ()), timeouts);
             let (head, ()) = request.into_parts();
             let request = http::Request::from_parts(head, SendBody::from_reader(&mut body));
@@ -86,18 +88,23 @@ fn exchange(
             _ => why,
         }
     });
-    receive(response?, plan, timeouts, stop, moved)
+    let response = response?;
+    agents.check(response.headers())?;
+    receive(response, plan, timeouts, stop, moved)
 }
 
 /// The request with its time limits.
 fn configured<B: ureq::AsSendBody>(agent: &Agent, request: http::Request<B>, limits: Timeouts) -> http::Request<B> {
+    // What no clock can show is never: ureq would add it to the time.
+    let [connect, head, idle] =
+        [limits.connect, limits.head, limits.idle].map(|it| Some(it).filter(|it| *it < FOREVER));
     agent
         .configure_request(request)
-        .timeout_resolve(Some(limits.connect))
-        .timeout_connect(Some(limits.connect))
-        .timeout_recv_response(Some(limits.head))
-        .timeout_per_read(Some(limits.idle))
-        .timeout_per_write(Some(limits.idle))
+        .timeout_resolve(connect)
+        .timeout_connect(connect)
+        .timeout_recv_response(head)
+        .timeout_per_read(idle)
+        .timeout_per_write(idle)
         .build()
 }
 

@@ -19,14 +19,14 @@ use std::time::{Duration, Instant};
 
 use http::Uri;
 use registry_proto::Proxies;
-use registry_proto::job::{Failure, Progress, Timeouts, reachable};
+use registry_proto::job::{Failure, Progress, Stage, Timeouts, reachable, share};
 use registry_proto::session::Tunnel;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, RustlsConnector, Transport,
 };
 use ureq::{Error, Timeout};
 
-use crate::connect::failure_of;
+use crate::connect::{failure_of, unconnected};
 use crate::perform::{Stop, aborted};
 
 /// How long a socket waits without looking up.
@@ -105,7 +105,7 @@ fn check_stop() -> Result<(), Error> {
 
 /// TCP, through proxies where there are any, TLS where it is wanted, and nothing of a body that is refused.
 pub(crate) fn connector(proxies: &Arc<Proxies>) -> impl Connector {
-    SocketConnector { proxies: Arc::clone(proxies) }.chain(RustlsConnector::default()).chain(SkippingConnector)
+    SocketConnector { proxies: Arc::clone(proxies) }.chain(HandshakingConnector::default()).chain(SkippingConnector)
 }
 
 /// Opens [`Socket`]s.
@@ -143,10 +143,8 @@ fn tcp(uri: &Uri, details: &ConnectionDetails<'_>, limit: Option<Duration>) -> R
         let connecting = match limit {
             None => TcpStream::connect(address),
             Some(limit) => {
-                // An even share of what is left, so that one address that swallows everything leaves time for the others.
                 let left = limit.saturating_sub(began.elapsed());
-                let shares = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-                TcpStream::connect_timeout(address, (left / shares).max(Duration::from_millis(1)))
+                TcpStream::connect_timeout(address, share(left, addresses.len() - tried))
             }
         };
         last = match connecting {
@@ -157,7 +155,7 @@ fn tcp(uri: &Uri, details: &ConnectionDetails<'_>, limit: Option<Duration>) -> R
                 return Ok(Socket { stream, buffers, end: None, read_limit: None, write_limit: None });
             }
             Err(why) if is_pause(&why) => Error::Timeout(Timeout::Connect),
-            Err(why) => why.into(),
+            Err(why) => unconnected(Stage::Connecting, why.into()),
         };
     }
     Err(last)
@@ -323,6 +321,18 @@ impl Transport for Socket {
             Ok::<bool, io::Error>(silent)
         };
         self.end.is_none() && silent().unwrap_or(false)
+    }
+}
+
+/// TLS where it is wanted. Whatever goes wrong with the line while it is agreed on, nothing was sent yet.
+#[derive(Debug, Default)]
+struct HandshakingConnector(RustlsConnector);
+
+impl<T: Transport> Connector<T> for HandshakingConnector {
+    type Out = <RustlsConnector as Connector<T>>::Out;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<T>) -> Result<Option<Self::Out>, Error> {
+        self.0.connect(details, chained).map_err(|why| unconnected(Stage::Handshaking, why))
     }
 }
 

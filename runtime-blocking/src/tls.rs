@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use base64::Engine as _;
+use registry_proto::job::{Failure, no_authorities};
 use registry_proto::{ClientIdentity, Error, TlsConfig};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -38,18 +39,25 @@ impl Tls {
     }
 
     /// Reads what the operating system trusts, where that matters.
-    pub(crate) fn config(&self) -> ureq::tls::TlsConfig {
+    ///
+    /// # Errors
+    /// When there is nobody to trust.
+    pub(crate) fn config(&self) -> Result<ureq::tls::TlsConfig, Failure> {
         let mut roots = self.roots.clone();
         if !self.unverified {
-            let native = rustls_native_certs::load_native_certs().certs;
-            roots.extend(native.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()));
+            let native = rustls_native_certs::load_native_certs();
+            roots.extend(native.certs.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()));
+            if roots.is_empty() {
+                return Err(no_authorities(native.errors.first()));
+            }
         }
-        ureq::tls::TlsConfig::builder()
+        let config = ureq::tls::TlsConfig::builder()
             .root_certs(RootCerts::new_with_certs(&roots))
             .client_cert(self.identity.clone())
             .disable_verification(self.unverified)
             .unversioned_rustls_crypto_provider(provider())
-            .build()
+            .build();
+        Ok(config)
     }
 }
 

@@ -77,7 +77,7 @@ impl OutgoingBody {
 }
 
 fn pump(range: FileRange, sender: &mpsc::Sender<Result<Bytes, Failure>>) -> Pumped {
-    let mut outgoing = match File::open(range.path()).map_err(Failure::from).and_then(|file| range.read_from(file)) {
+    let mut outgoing = match range.open_with(|path| File::open(path)) {
         Ok(outgoing) => outgoing,
         Err(failure) => {
             let _ = sender.blocking_send(Err(failure.clone()));

@@ -29,6 +29,17 @@ pub struct Client {
 }
 
 /// Sets a [`Client`] up.
+///
+/// ```
+/// use registry_tokio::Client;
+/// use registry_tokio::proto::{Config, Credential};
+///
+/// let mut config = Config::default();
+/// config.log_in(&"registry.example.org".parse()?, Credential::password("user", "a password"));
+/// let client = Client::builder().config(config).proxies_from_env().build()?;
+/// # drop(client);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct ClientBuilder {
     config: Config,
@@ -229,7 +240,7 @@ impl Client {
     /// platforms run a [`FetchConfig`].
     ///
     /// # Errors
-    /// As [`Client::manifest`], and [`Error::Misuse`] when there is none for this machine.
+    /// As [`Client::manifest`], and [`Error::Unsuitable`] when there is none for this machine.
     pub async fn config(&self, reference: &Reference) -> Result<Vec<u8>, Error> {
         let flow = FetchConfig::new(reference.clone(), Platform::of_this_machine());
         Ok(self.run(flow).await?.to_vec())

@@ -23,7 +23,7 @@ use hyper_util::client::legacy::connect::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use registry_proto::Config;
-use registry_proto::job::{Failure, FailureKind, Phase, reachable};
+use registry_proto::job::{Failure, FailureKind, Phase, Stage, reachable};
 use registry_proto::session::{Proxies, Tunnel};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -54,6 +54,8 @@ impl Http {
         let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // Each address of a name has its share of it, so that one that swallows everything leaves time for the others.
+        tcp.set_connect_timeout(Some(connect));
         let tls = Arc::new(LazyTls { tls, https: OnceLock::new() });
         let tcp = EarlyConnector { tcp, proxies: Arc::new(config.proxies.clone()), limit: connect };
         let connector = LimitedConnector { tcp, tls, per_host, connect, hosts: Arc::default() };
@@ -83,7 +85,7 @@ impl Http {
 /// What an error of hyper's means to the core.
 pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
     let mut next = Some(error);
-    let mut connecting = false;
+    let (mut stage, mut kind) = (Stage::Exchanging, ErrorKind::Other);
     let mut innermost = error;
     while let Some(why) = next {
         if let Some(failure) = why.downcast_ref::<Failure>() {
@@ -95,7 +97,8 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
         if let Some(hyper) = why.downcast_ref::<hyper::Error>()
             && hyper.is_parse()
         {
-            return Failure::new(FailureKind::Protocol, hyper);
+            let kind = if hyper.is_parse_too_large() { FailureKind::TooLarge } else { FailureKind::Protocol };
+            return Failure::new(kind, hyper);
         }
         #[cfg(feature = "http2")]
         if let Some(h2) = why.downcast_ref::<h2::Error>()
@@ -105,13 +108,17 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static)) -> Failure {
             // (What a GOAWAY names as taken up goes on, and fails otherwise if it does.)
             return Failure::new(FailureKind::Unprocessed, h2);
         }
-        connecting |= why.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect());
+        if why.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect()) {
+            stage = Stage::Connecting;
+        }
         innermost = why;
         // rustls hides in io errors, and those in others of their kind; `source` skips what they wrap.
-        let inside = why.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let io = why.downcast_ref::<io::Error>();
+        kind = io.map_or(kind, io::Error::kind);
+        let inside = io.and_then(io::Error::get_ref);
         next = inside.map_or_else(|| why.source(), |inside| Some(inside));
     }
-    Failure::new(if connecting { FailureKind::Connect } else { FailureKind::Cut }, innermost)
+    Failure::new(stage.kind_of(kind), innermost)
 }
 
 /// Bounds the connections to each host, and the time that opening one may take.
@@ -160,7 +167,7 @@ async fn connect(mut tcp: EarlyConnector, tls: Arc<LazyTls>, uri: Uri) -> Result
         Some(https) => https.clone(),
         // Files are read for it.
         None => tokio::task::spawn_blocking(move || tls.connector(tcp)).await?,
-    };
+    }?;
     https.call(uri).await
 }
 
@@ -168,16 +175,16 @@ async fn connect(mut tcp: EarlyConnector, tls: Arc<LazyTls>, uri: Uri) -> Result
 #[derive(Debug)]
 struct LazyTls {
     tls: Tls,
-    https: OnceLock<HttpsConnector<EarlyConnector>>,
+    https: OnceLock<Result<HttpsConnector<EarlyConnector>, Failure>>,
 }
 
 impl LazyTls {
-    fn connector(&self, tcp: EarlyConnector) -> HttpsConnector<EarlyConnector> {
+    fn connector(&self, tcp: EarlyConnector) -> Result<HttpsConnector<EarlyConnector>, Failure> {
         let connector = || {
-            let https = HttpsConnectorBuilder::new().with_tls_config(self.tls.config()).https_only().enable_http1();
+            let https = HttpsConnectorBuilder::new().with_tls_config(self.tls.config()?).https_only().enable_http1();
             #[cfg(feature = "http2")]
             let https = https.enable_http2();
-            https.wrap_connector(tcp)
+            Ok(https.wrap_connector(tcp))
         };
         self.https.get_or_init(connector).clone()
     }

@@ -1,6 +1,7 @@
 //! The loop that runs any flow.
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt as _;
@@ -83,8 +84,14 @@ impl Driver {
                 Step::Done(result) => return result,
                 Step::Wait(until) => until,
             };
-            let never = Instant::now() + std::time::Duration::from_secs(86_400);
-            let deadline = until.map_or(never, |time| self.epoch + time.since_epoch());
+            // What no clock can show is never.
+            let deadline = until.and_then(|time| self.epoch.checked_add(time.since_epoch()));
+            let due = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 Some(answer) = answers.next() => {
                     // An aborted job has no answer.
@@ -94,7 +101,7 @@ impl Driver {
                         let _ = self.step(|cx| flow.handle(cx, done));
                     }
                 }
-                () = sleep_until(deadline) => {}
+                () = due => {}
                 Ok(()) = generation.changed() => {}
                 Ok(()) = cancelled.changed() => cancelled.mark_changed(),
             }

@@ -1,7 +1,9 @@
 //! Container images on tokio and hyper.
 //!
-//! [`Client`] pushes images to registries. Everything that there is to decide is decided in [`registry_proto`]; this
-//! crate opens sockets and files, and reports what happened.
+//! [`Client`] pushes, pulls, copies, lists, inspects, tags and deletes images. Everything that there is to decide is decided in
+//! [`registry_proto`]; this crate opens sockets and files, and reports what happened.
+//!
+//! It needs a tokio runtime with I/O and time enabled (`enable_all`), of one thread or many.
 
 mod body;
 mod client;

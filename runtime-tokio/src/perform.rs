@@ -4,14 +4,16 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http_body::Body as _;
 use registry_proto::Digester;
 use registry_proto::job::{
-    Attended, Completion, Failure, FailureKind, Job, More, Payload, Phase, Plan, Progress, Received, Timeouts,
+    Attended, Completion, Failure, FailureKind, Job, More, Patience, Payload, Phase, Plan, Progress, Received, Timeouts,
 };
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::body::{Feed, OutgoingBody};
@@ -32,6 +34,12 @@ pub(crate) async fn perform(http: Http, job: Job) -> Completion {
         Job::Local(job) => {
             let wanted = Wanted::default();
             let unwanted = Arc::clone(&wanted.0);
+            if job.reads_a_feed() {
+                // A pipe may say nothing for ever, and a runtime that shuts down waits for all threads of its own.
+                let (answer, answered) = oneshot::channel();
+                thread::spawn(move || drop(answer.send(job.run(&Attended::new(&LocalDisk, &unwanted)))));
+                return answered.await.expect("its panics are caught inside");
+            }
             let done = tokio::task::spawn_blocking(move || job.run(&Attended::new(&LocalDisk, &unwanted))).await;
             done.expect("its panics are caught inside, and a runtime that shuts down polls nobody")
         }
@@ -39,8 +47,8 @@ pub(crate) async fn perform(http: Http, job: Job) -> Completion {
 }
 
 /// Says when it is dropped that nobody waits any more: a thread can't be aborted as a task can.
-#[derive(Default)]
-struct Wanted(Arc<AtomicBool>);
+#[derive(Debug, Default)]
+pub(crate) struct Wanted(pub(crate) Arc<AtomicBool>);
 
 impl Drop for Wanted {
     fn drop(&mut self) {
@@ -64,17 +72,22 @@ async fn exchange(http: &Http, request: http::Request<Payload>, plan: Plan, time
     let length = request.body().size_hint().exact().unwrap_or(0);
     let feed = pump.as_ref().map(|pump| Arc::clone(pump.feed()));
     let mut line = Line::of(&mut request);
-    // Bodies in memory are handed over at once.
     let sent = || feed.as_ref().is_none_or(|feed| feed.moved() >= length);
-    let result = reply(http, request, plan, timeouts, stalled(&mut line, feed.as_deref(), &sent, timeouts)).await;
-    if result.is_ok() && sent() {
+    let result = reply(http, request, plan, timeouts, stalled(&mut line, feed.as_deref(), length, timeouts)).await;
+    // hyper hands the connection on as soon as the reply was read: what becomes of the file after that is no reason to hang up.
+    if matches!(result, Ok((.., None))) && sent() {
         line.keep();
     }
-    let result = result.map_err(|(why, filed)| match why.kind() {
-        FailureKind::Cut if line.was_resting() => (Failure::new(FailureKind::Stale, why.detail()), filed),
-        _ => (why, filed),
-    });
+    let was_resting = line.was_resting();
     drop(line);
+    let stale = |why: Failure| match why.kind() {
+        FailureKind::Cut if was_resting => Failure::new(FailureKind::Stale, why.detail()),
+        _ => why,
+    };
+    let result = match result {
+        Ok((head, taking, cut)) => taking.finish(cut.map(stale)).await.map(|received| (head, received)),
+        Err(why) => Err((stale(why), None)),
+    };
     let pumped = match pump {
         Some(pump) => Some(pump.stop().await),
         None => None,
@@ -87,24 +100,25 @@ async fn exchange(http: &Http, request: http::Request<Payload>, plan: Plan, time
     }
 }
 
+/// The head of a reply, and its body taken in as far as it came, or was `cut`.
 async fn reply(
     http: &Http,
     request: http::Request<OutgoingBody>,
     plan: Plan,
     timeouts: Timeouts,
     stalled: impl Future<Output = Phase>,
-) -> Result<(http::response::Parts, Received), (Failure, Option<Digester>)> {
+) -> Result<(http::response::Parts, Taking, Option<Failure>), Failure> {
     let mut sending = pin!(http.request(request));
     let response = tokio::select! {
-        response = &mut sending => response.map_err(|why| (failure_of(&why), None))?,
+        response = &mut sending => response.map_err(|why| failure_of(&why))?,
         phase = stalled => {
-            return Err((Failure::new(FailureKind::Timeout(phase), ""), None));
+            return Err(Failure::new(FailureKind::Timeout(phase), ""));
         }
     };
     let (head, body) = response.into_parts();
     let mut taking = Taking::new(plan.sink(&head));
     let cut = take(body, &mut taking, timeouts).await.err();
-    Ok((head, taking.finish(cut).await?))
+    Ok((head, taking, cut))
 }
 
 async fn take(body: hyper::body::Incoming, taking: &mut Taking, timeouts: Timeouts) -> Result<(), Failure> {
@@ -129,27 +143,19 @@ async fn take(body: hyper::body::Incoming, taking: &mut Taking, timeouts: Timeou
 }
 
 /// Resolves when the request has made no progress for too long. An upload as a whole may take as long as it likes.
-async fn stalled(line: &mut Line, feed: Option<&Feed>, sent: &impl Fn() -> bool, timeouts: Timeouts) -> Phase {
+async fn stalled(line: &mut Line, feed: Option<&Feed>, length: u64, timeouts: Timeouts) -> Phase {
     // Connecting has its own limit, which comes out of the connector.
     line.connected().await;
-    // Often enough for either limit: which of them it is changes while this sleeps.
-    let step = (timeouts.head.min(timeouts.idle) / 4).max(Duration::from_millis(5));
-    let (mut progress, mut seen, mut looked, mut done) = (Progress::new(timeouts), 0, Instant::now(), None);
+    let (mut patience, mut looked) = (Patience::new(timeouts, length), Instant::now());
     loop {
-        let (now, moved) = (Instant::now(), feed.map_or(0, Feed::moved));
+        let now = Instant::now();
         // A file that is slow to come is no fault of the peer's.
         let waited = if feed.is_some_and(Feed::waits_for_file) { Duration::ZERO } else { now - looked };
-        progress.moved(moved.saturating_sub(seen), waited);
-        (seen, looked) = (moved, now);
-        let (phase, left) = if sent() {
-            let since = *done.get_or_insert(now);
-            (Phase::Head, timeouts.head.saturating_sub(now - since))
-        } else {
-            (Phase::Body, progress.patience())
-        };
-        if left.is_zero() {
-            return phase;
+        looked = now;
+        // Bodies in memory are handed over at once.
+        match patience.look(feed.map_or(length, Feed::moved), waited) {
+            Ok(pause) => sleep(pause).await,
+            Err(phase) => return phase,
         }
-        sleep(left.min(step)).await;
     }
 }

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -156,7 +157,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
             Err(why) => {
                 tracing::debug!(%why, "a request was cut");
                 drop(unfinished);
-                return Ok(Response::default()); // nobody is there to read it
+                return Ok(broken());
             }
         }
     }
@@ -173,6 +174,14 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
         return Ok(refusal);
     }
     Ok(reply.map(Full::new))
+}
+
+/// What is said about a body that broke its framing, if anybody is there to hear it: 200 would mean that it was taken.
+fn broken() -> Response<Full<Bytes>> {
+    let mut refusal = Response::new(Full::from("the body of the request is broken"));
+    *refusal.status_mut() = StatusCode::BAD_REQUEST;
+    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    refusal
 }
 
 /// A request whose body is still coming. Dropped (hyper drops the service with the connection), it was cut: the registry
@@ -197,5 +206,26 @@ impl Drop for Unfinished<'_> {
             let got = self.got.split().freeze();
             self.shared.with(|registry| registry.cut(self.head, got));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_proto::testing::registry::Profile;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broken_body_is_refused() {
+        let registry = Registry::new(Profile::distribution_3());
+        let server = Server::bind("127.0.0.1:0".parse().unwrap(), registry).await.unwrap();
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        let head = "PUT /v2/app/manifests/v1 HTTP/1.1\r\nhost: r\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(format!("{head}no size\r\n").as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        let reply = reply.to_ascii_lowercase();
+        assert!(reply.starts_with("http/1.1 400 ") && reply.contains("connection: close"), "{reply}");
     }
 }

@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use registry_proto::job::{Failure, no_authorities};
 use registry_proto::{ClientIdentity, Error, TlsConfig};
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -47,20 +48,27 @@ impl Tls {
     }
 
     /// Reads what the operating system trusts, where that matters.
-    pub(crate) fn config(&self) -> ClientConfig {
+    ///
+    /// # Errors
+    /// When there is nobody to trust.
+    pub(crate) fn config(&self) -> Result<ClientConfig, Failure> {
         let builder = self.builder.clone();
         let builder = if self.unverified {
             let schemes = builder.crypto_provider().signature_verification_algorithms.supported_schemes();
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(schemes)))
         } else {
             let mut roots = self.roots.clone();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let native = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(native.certs);
+            if roots.is_empty() {
+                return Err(no_authorities(native.errors.first()));
+            }
             builder.with_root_certificates(roots)
         };
-        match &self.identity {
+        Ok(match &self.identity {
             Some(identity) => builder.with_client_cert_resolver(Arc::clone(identity) as Arc<dyn ResolvesClientCert>),
             None => builder.with_no_client_auth(),
-        }
+        })
     }
 }
 

@@ -3,6 +3,9 @@
 //! What something is, its first bytes say. Which formats are known depends on the features `gzip` and `zstd`; what is compressed
 //! in another way is passed on as it is, and refused by whoever reads it with a word on what to do.
 //!
+//! What is read may be a pipe that says nothing for as long as it likes: it is read on a thread of its own, which neither the
+//! operation nor the runtime's end waits for.
+//!
 //! ```no_run
 //! # async fn push() -> Result<(), Box<dyn std::error::Error>> {
 //! use registry_tokio::proto::archive::Limits;

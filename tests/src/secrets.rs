@@ -1,9 +1,14 @@
 //! A watch on everything that is said while the tests run: no password, token or signed query may be among it.
 //!
+//! ureq's own words are heard up to `debug`: at `trace` it shows whole URLs, and `ureq_proto` every byte of a request's head, as its
+//! users are told (runtime-blocking's README). `suite/logs.rs` has that, and listens to them, too ([`hear_all_of_ureq`]).
+//!
 //! It hears what any library writes to a log (`tracing` and `log`), and is shown every event and error by [`crate::runtimes`].
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use tracing::field::{Field, Visit};
@@ -17,6 +22,14 @@ static REGISTERED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// What was heard in logs and should not have been.
 static HEARD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Whether ureq's dumps are listened to.
+static DUMPS: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// The last bytes that `ureq_proto` has dumped on this thread, 16 a line: a secret has more.
+    static DUMPED: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 /// Those that many tests use, in the clear and in what `Authorization` makes of them; and what signed URLs are signed with.
 const KNOWN: [&str; 8] = [
@@ -76,6 +89,16 @@ pub fn none_was_logged() {
     assert!(heard.is_empty(), "secrets in logs: {heard:?}");
 }
 
+/// From now on, what ureq says at `trace` is listened to as well, or no longer.
+pub fn hear_all_of_ureq(all: bool) {
+    DUMPS.store(all, Ordering::SeqCst);
+}
+
+/// What was heard so far and should not have been. It is forgotten.
+pub fn heard() -> Vec<String> {
+    std::mem::take(&mut *lock(&HEARD))
+}
+
 /// The secret that a text gives away.
 fn found_in(text: &str) -> Option<String> {
     let registered = lock(&REGISTERED);
@@ -112,6 +135,26 @@ fn is_a_reactor(target: &str) -> bool {
     ["async_io", "polling", "mio"].iter().any(|name| target.starts_with(name))
 }
 
+/// A line of a dump belongs to those before it.
+fn joined(line: &str) -> String {
+    // 16 bytes in hexadecimal, in pairs of two, and the same once more as text.
+    let digits: Vec<u8> = line.bytes().take(40).filter(u8::is_ascii_hexdigit).collect();
+    let bytes = digits.chunks(2).filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    DUMPED.with_borrow_mut(|dumped| {
+        dumped.extend(bytes.map(char::from));
+        let mut from = dumped.len().saturating_sub(1000);
+        while !dumped.is_char_boundary(from) {
+            from += 1;
+        }
+        dumped.drain(..from);
+        dumped.clone()
+    })
+}
+
+fn is_of_ureq(target: &str) -> bool {
+    target.starts_with("ureq")
+}
+
 impl Subscriber for Watch {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         !is_a_reactor(metadata.target())
@@ -145,12 +188,18 @@ impl Subscriber for Watch {
 
 impl log::Log for Watch {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        !is_a_reactor(metadata.target())
+        let dumps = metadata.level() == log::Level::Trace && is_of_ureq(metadata.target());
+        !is_a_reactor(metadata.target()) && (!dumps || DUMPS.load(Ordering::SeqCst))
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        if log::Log::enabled(self, record.metadata()) {
-            self.hear(record.target(), &record.args().to_string());
+        if !log::Log::enabled(self, record.metadata()) {
+            return;
+        }
+        let text = record.args().to_string();
+        match record.target().starts_with("ureq_proto") && record.level() == log::Level::Trace {
+            true => self.hear(record.target(), &joined(&text)),
+            false => self.hear(record.target(), &text),
         }
     }
 

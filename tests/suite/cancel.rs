@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use registry_proto::archive::Feed;
 use registry_proto::archive::make::{self, SampleImage};
-use registry_proto::flow::{Destination, Pinging, Push, PushOptions, Resumable, VerifyArchive};
+use registry_proto::flow::{Destination, Pinging, Push, PushFeed, PushOptions, Resumable, VerifyArchive};
 use registry_proto::testing::registry::{Outcome, Profile, Registry};
 use registry_proto::{Error, Flow};
 use registry_tests::clients::Client;
@@ -221,6 +222,38 @@ fn what_reads_a_large_file_ends_soon(runtime: Runtime) {
     assert!(began.elapsed() < SOON, "{runtime}");
 }
 
+/// Standard input that says nothing, for as long as somebody holds the other end.
+struct Quiet(std::sync::mpsc::Receiver<()>);
+
+impl std::io::Read for Quiet {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        let _ = self.0.recv();
+        Ok(0)
+    }
+}
+
+/// Nobody waits for a pipe that says nothing: neither the operation, nor the program that ends after it.
+fn a_quiet_pipe_keeps_nobody(runtime: Runtime) {
+    let _alone = alone();
+    let (holding, quiet) = std::sync::mpsc::channel();
+    let client = Client::new(runtime);
+    let stopping = client.clone();
+    let stopped = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        stopping.cancel();
+        Instant::now()
+    });
+    let feed = Feed::new("standard input", Quiet(quiet));
+    let flow = PushFeed::new(feed, "127.0.0.1:1/app:v1".parse().unwrap(), PushOptions::default());
+    let result = client.run(flow);
+    let stopped = stopped.join().unwrap();
+    // (tokio's runtime goes with its last client.)
+    drop(client);
+    assert!(stopped.elapsed() < SOON, "{runtime}");
+    assert!(matches!(result, Err(Error::Cancelled)), "{runtime}: {:?}", result.err());
+    drop(holding);
+}
+
 /// Whether this process has a file open.
 fn is_open(path: &Path) -> bool {
     let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return false };
@@ -248,4 +281,5 @@ on_all_runtimes!(
     an_operation_is_cancelled_from_another_thread,
     a_resumable_operation_keeps_its_session,
     what_reads_a_large_file_ends_soon,
+    a_quiet_pipe_keeps_nobody,
 );

@@ -237,7 +237,7 @@ fn a31_c94_heads_without_end(runtime: Runtime) {
         let server = Server::start(registry(), move |_| Answer::raw(&head).then(Then::Close));
         let ran = run(runtime, impatient(), ping(&server));
         match &ran.result {
-            Err(Error::Transport { last, .. }) if matches!(last.kind(), FailureKind::Protocol | FailureKind::Cut) => {}
+            Err(Error::Transport { last, .. }) if matches!(last.kind(), FailureKind::TooLarge | FailureKind::Cut) => {}
             other => panic!("{other:?}"),
         }
         assert!(ran.took < millis(3000), "{:?}", ran.took);
@@ -267,6 +267,26 @@ fn a31_the_limit_of_heads_can_be_set(runtime: Runtime) {
         let server = with(bytes);
         let ran = run(runtime, config, ping(&server));
         assert_eq!(ran.result.is_ok(), fine, "{bytes} bytes, where {limit} are allowed: {:?}", ran.result);
+    }
+}
+
+/// How many headers, too; it is no accident, and nobody asks again.
+fn a31_the_limit_of_headers_can_be_set(runtime: Runtime) {
+    for (limit, count, fine) in [(100, 60, true), (50, 60, false), (200, 300, false)] {
+        let headers: Vec<String> = (0..count).map(|n| format!("X-{n}: {n}")).collect();
+        let mut headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        headers.push("Docker-Distribution-Api-Version: registry/2.0");
+        let text = reply(OK, &headers, "{}");
+        let server = Server::start(registry(), move |_| Answer::raw(&text));
+        let mut config = quick();
+        config.limits.headers = limit;
+        let ran = run(runtime, config, ping(&server));
+        match &ran.result {
+            Ok(_) if fine => {}
+            Err(Error::Transport { last, .. }) if !fine && last.kind() == FailureKind::TooLarge => {}
+            other => panic!("{count} headers, where {limit} are allowed: {other:?}"),
+        }
+        assert_eq!(server.log().len(), 1);
     }
 }
 
@@ -377,6 +397,7 @@ on_all_runtimes!(
     a12_a31_bodies_without_end,
     a31_c94_heads_without_end,
     a31_the_limit_of_heads_can_be_set,
+    a31_the_limit_of_headers_can_be_set,
     a43_replies_with_two_framings,
     a26_a43_requests_with_one_framing,
     a46_nobody_unpacks,

@@ -10,8 +10,10 @@ use crate::secret::Secret;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
-    /// Docker's or podman's file.
+    /// Docker's or podman's file, where it is by custom.
     File(PathBuf),
+    /// The file that the user named outright: that it is not there is a mistake, and no lack of credentials.
+    Named(PathBuf),
     /// Docker's file of old, which is read and not written.
     Legacy(PathBuf),
     /// What Docker reads from the environment variable `DOCKER_AUTH_CONFIG`, as CI systems set it.
@@ -22,7 +24,7 @@ impl Place {
     pub(super) fn parse(&self, content: &[u8]) -> Result<AuthFile, String> {
         match self {
             Self::Legacy(_) => AuthFile::parse_legacy(content),
-            Self::File(_) | Self::Variable(_) => AuthFile::parse(content),
+            Self::File(_) | Self::Named(_) | Self::Variable(_) => AuthFile::parse(content),
         }
     }
 }
@@ -30,7 +32,7 @@ impl Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::File(path) | Self::Legacy(path) => path.display().fmt(f),
+            Self::File(path) | Self::Named(path) | Self::Legacy(path) => path.display().fmt(f),
             Self::Variable(_) => f.write_str("the environment variable DOCKER_AUTH_CONFIG"),
         }
     }
@@ -46,7 +48,7 @@ pub fn places(explicit: Option<&Path>, env: impl Fn(&str) -> Option<OsString>, u
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
     let folder = |name: &str| env(name).map(PathBuf::from);
     if let Some(named) = explicit.map(Path::to_owned).or_else(|| folder("REGISTRY_AUTH_FILE")) {
-        return vec![Place::File(named)];
+        return vec![Place::Named(named)];
     }
     let home = folder("HOME");
     let runtime = folder("XDG_RUNTIME_DIR").map(|folder| folder.join("containers"));

@@ -98,7 +98,7 @@ pub enum StoreError {
 /// The first that is found counts.
 ///
 /// # Errors
-/// When a place is there but can't be read, or its helper fails: going on as nobody, or with somebody else's credential, would
+/// When a place is there but can't be read, or was [named](Place::Named) and is not there, or its helper fails: going on as nobody, or with somebody else's credential, would
 /// only lead to a stranger error later. A helper that has nothing is no error.
 pub fn look_up(
     system: &mut impl System,
@@ -107,7 +107,13 @@ pub fn look_up(
     repository: Option<&RepositoryName>,
 ) -> Result<Option<Found>, StoreError> {
     for place in places {
-        let Some(file) = read(system, place)? else { continue };
+        let Some(file) = read(system, place)? else {
+            if let Place::Named(_) = place {
+                let why = "there is no such file, and it is the one that was named".to_owned();
+                return Err(StoreError::File { place: place.clone(), why });
+            }
+            continue;
+        };
         if let Some(helper) = helper(&file, place, registry)?
             && let Some(credential) = ask(system, &helper, place, registry)?
         {
@@ -176,7 +182,7 @@ pub fn log_out(system: &mut impl System, places: &[Place], registry: &Registry) 
             forgotten.push(Stored::By(helper, place.clone()));
         }
         let held = matches!(file.find(registry, None), Ok(Some(_)) | Err(_));
-        if let Place::File(path) = place
+        if let Place::File(path) | Place::Named(path) = place
             && file.remove(registry)
         {
             write(system, place, path, &file)?;
@@ -196,7 +202,7 @@ fn file_for(
 ) -> Result<(Place, PathBuf, AuthFile), StoreError> {
     let mut last = None;
     for place in places {
-        let Place::File(path) = place else { continue };
+        let (Place::File(path) | Place::Named(path)) = place else { continue };
         let file = read(system, place)?.unwrap_or_default();
         let known =
             helper(&file, place, registry)?.is_some() || file.find(registry, None).is_ok_and(|found| found.is_some());
@@ -211,7 +217,7 @@ fn file_for(
 fn read(system: &mut impl System, place: &Place) -> Result<Option<AuthFile>, StoreError> {
     let wrong = |why: String| StoreError::File { place: place.clone(), why };
     let content = match place {
-        Place::File(path) | Place::Legacy(path) => match system.read(path) {
+        Place::File(path) | Place::Named(path) | Place::Legacy(path) => match system.read(path) {
             Ok(Some(content)) => content,
             Ok(None) => return Ok(None),
             Err(why) => return Err(wrong(format!("it can't be read: {why}"))),
@@ -319,6 +325,21 @@ mod tests {
             )]),
             ran: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_file_that_was_named_has_to_be_there() {
+        let mut nothing = memory(&[], &[]);
+        let named = [Place::Named("/typo.json".into())];
+        let why = look_up(&mut nothing, &named, &registry(), None).unwrap_err().to_string();
+        assert!(why.starts_with("/typo.json: there is no such file"), "{why}");
+        assert_eq!(look_up(&mut nothing, &places(&["/a.json"]), &registry(), None).unwrap(), None);
+        assert_eq!(log_out(&mut nothing, &named, &registry()).unwrap(), []);
+        // Who logs in makes it.
+        let credential = Credential::password("user", "hunter2");
+        log_in(&mut nothing, &named, &registry(), &credential).unwrap();
+        let found = look_up(&mut nothing, &named, &registry(), None).unwrap();
+        assert_eq!(found.map(|found| found.credential), Some(credential));
     }
 
     fn places(paths: &[&str]) -> Vec<Place> {

@@ -167,6 +167,12 @@ impl LocalJob {
         self.id
     }
 
+    /// Whether it reads what was lent to the flow ([`Feed`](crate::archive::Feed)), such as a pipe: that may take for ever, and
+    /// nobody can stop it. All other work ends soon when it is no longer [attended](super::Attended).
+    pub const fn reads_a_feed(&self) -> bool {
+        matches!(self.task, Task::Wind(..))
+    }
+
     /// Does the work. It is answered whatever happens, also if the file system panics.
     pub fn run<S: Storage>(self, storage: &S) -> Completion {
         match self.task {
@@ -221,7 +227,7 @@ fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Failure::new(FailureKind::Panicked, "this is a bug")))
 }
 
-fn unread(path: &Path, why: &io::Error) -> Failure {
+pub(super) fn unread(path: &Path, why: &io::Error) -> Failure {
     Failure::new(FailureKind::Source, format_args!("{}: {why}", path.display()))
 }
 

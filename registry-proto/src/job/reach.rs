@@ -1,6 +1,7 @@
 //! Which addresses a driver may connect to.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::job::{Failure, FailureKind};
 use crate::spec::lead::may_connect;
@@ -29,6 +30,22 @@ pub fn reachable(host: &str, found: impl IntoIterator<Item = SocketAddr>) -> Res
         }
         _ => Ok(allowed),
     }
+}
+
+/// How long the next one of these many addresses may take, when there is so much time left for all of them: an even share, so that
+/// one that swallows everything leaves time for the others.
+///
+/// ```
+/// use registry_proto::job::share;
+/// use std::time::Duration;
+///
+/// assert_eq!(share(Duration::from_secs(9), 3), Duration::from_secs(3));
+/// assert_eq!(share(Duration::from_secs(8), 1), Duration::from_secs(8)); // the first one was quick to refuse
+/// ```
+pub fn share(left: Duration, addresses: usize) -> Duration {
+    let shares = u32::try_from(addresses).unwrap_or(u32::MAX).max(1);
+    // (The system's calls take no time of zero.)
+    (left / shares).max(Duration::from_millis(1))
 }
 
 #[cfg(test)]

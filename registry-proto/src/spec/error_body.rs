@@ -182,6 +182,25 @@ pub(crate) fn commands(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// What strangers wrote, for a terminal: whatever would do more there than show itself (move the cursor, colour the screen, turn the
+/// direction of the text) is written out as an escape.
+///
+/// ```
+/// use registry_proto::spec::escaped;
+///
+/// assert_eq!(escaped("\u{1b}[31mred \u{202e}no.exe"), "\\u{1b}[31mred \\u{202e}no.exe");
+/// ```
+pub fn escaped(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if commands(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
 /// One line without anything that [commands](commands) (a registry's words end up on terminals), and not too long.
 pub(crate) fn clean(text: &str, longest: usize) -> String {
     let words: Vec<&str> =

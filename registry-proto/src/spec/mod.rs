@@ -29,7 +29,7 @@ pub use challenge::Challenge;
 pub use content_range::ContentRange;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError};
-pub use error_body::{ApiError, ErrorCode, parse_error_body};
+pub use error_body::{ApiError, ErrorCode, escaped, parse_error_body};
 pub(crate) use error_body::{clean, commands};
 pub use image_config::{History, ImageConfig, ImageConfigError, RootFs, RuntimeConfig};
 pub use lead::{LocationError, same_origin};

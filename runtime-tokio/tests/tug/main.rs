@@ -22,4 +22,6 @@ mod resume;
 mod run;
 mod serve;
 #[cfg(unix)]
+mod stopping;
+#[cfg(unix)]
 mod tls;

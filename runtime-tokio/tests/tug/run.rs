@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 /// Where nobody's credentials are, so that it doesn't matter who runs the tests.
-const NO_FILE: &str = "/nowhere/auth.json";
+const NOBODY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tug/nobody.json");
 
 /// What would lead requests elsewhere.
 pub(crate) const PROXIES: [&str; 7] =
@@ -19,7 +19,7 @@ pub(crate) fn command() -> Command {
     for name in PROXIES {
         command.env_remove(name);
     }
-    command.env("REGISTRY_AUTH_FILE", NO_FILE);
+    command.env("REGISTRY_AUTH_FILE", NOBODY);
     command
 }
 

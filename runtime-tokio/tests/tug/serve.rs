@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 
 use registry_proto::archive::make::{self, SampleImage};
+use registry_proto::spec::{Algorithm, Digest};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::run::{command, err, out, tug};
@@ -67,4 +69,38 @@ fn what_is_kept_is_there_again() {
     let refused = tug(&["serve", "--addr", "127.0.0.1:0", "--dir", kept.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(err(&refused).contains("damaged") && err(&refused).contains("name another folder"), "{refused:?}");
+}
+
+/// A manifest that was put by another algorithm's digest is kept, and found again, under that.
+#[test]
+fn other_algorithms_are_kept() {
+    let folder = TempDir::new().unwrap();
+    let image = SampleImage::new(&[], &[b"a layer"]);
+    let manifest = image.manifest(false);
+    let digest = Digest::compute(Algorithm::Sha512, manifest.bytes());
+    let write = |digest: &Digest, bytes: &[u8]| {
+        let folder = folder.path().join("blobs").join(digest.algorithm_name());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(digest.encoded()), bytes).unwrap();
+    };
+    write(&digest, manifest.bytes());
+    let blobs = image.layers.iter().cloned().chain([image.config()]).map(|blob| {
+        write(&Digest::of(&blob), &blob);
+        Digest::of(&blob).to_string()
+    });
+    let blobs: Vec<String> = blobs.collect();
+    let digest = digest.as_str();
+    let held = json!({ "app": {
+        "blobs": blobs, "manifests": { digest: manifest.media_type().as_str() }, "tags": { "v1": digest }
+    } });
+    fs::write(folder.path().join("repositories.json"), held.to_string()).unwrap();
+    for _ in 0..2 {
+        let served = Served::of(folder.path());
+        let shown = tug(&["manifest", &format!("{}/app@{digest}", served.1)]);
+        assert_eq!(out(&shown).as_bytes(), &manifest.bytes()[..]);
+        // Something changes, so that everything is kept anew.
+        out(&tug(&["tag", &format!("{}/app@{digest}", served.1), "v2"]));
+    }
+    let served = Served::of(folder.path());
+    assert_eq!(out(&tug(&["tags", &format!("{}/app", served.1)])), "v1\nv2\n");
 }

@@ -186,6 +186,11 @@ impl Registry {
         Some((manifest.bytes().clone(), manifest.media_type().to_string()))
     }
 
+    /// Which manifest a tag leads to.
+    pub fn tagged(&self, repository: &str, tag: &str) -> Option<Digest> {
+        self.repositories.get(repository)?.tags.get(tag).cloned()
+    }
+
     /// A repository's tags, in order.
     pub fn tags(&self, repository: &str) -> Vec<String> {
         self.repositories
@@ -276,6 +281,28 @@ impl Registry {
             repository.tag(tag, digest.clone());
         }
         Ok(digest)
+    }
+
+    /// Puts a manifest there under a digest of any algorithm, and under tags; whether it is its digest.
+    ///
+    /// # Errors
+    /// If the bytes are no manifest of that type.
+    pub fn restore_manifest<'a>(
+        &mut self,
+        repository: &str,
+        digest: &Digest,
+        bytes: Bytes,
+        media_type: &str,
+        tags: impl IntoIterator<Item = &'a str>,
+    ) -> Result<bool, ManifestError> {
+        let right = digest.algorithm().is_some_and(|algorithm| Digest::compute(algorithm, &bytes) == *digest);
+        if right {
+            let manifest = Manifest::parse(bytes, Some(media_type), None)?;
+            let repository = self.repositories.entry(repository.to_owned()).or_default();
+            repository.manifests.insert(digest.clone(), manifest);
+            tags.into_iter().for_each(|tag| repository.tag(tag, digest.clone()));
+        }
+        Ok(right)
     }
 
     /// Loses a tag; whether there was one.

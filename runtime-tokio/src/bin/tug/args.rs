@@ -61,6 +61,9 @@ Environment:
                                        by CONNECT. This machine is reached without
   no_proxy                             who is reached without: names, addresses, networks, `*`
   REGISTRY_AUTH_FILE, DOCKER_CONFIG    where credentials are
+  DOCKER_AUTH_CONFIG                   credentials themselves, as CI systems set them (what is in a config.json)
+  SSL_CERT_FILE, SSL_CERT_DIR          where the certificates are of the authorities that are trusted, instead of where this
+                                       system has them
 
 Results go to standard output, everything else to standard error.
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C.";

@@ -16,11 +16,16 @@ pub(crate) async fn blob(what: Blob, voice: Voice) -> Result<(), Trouble> {
     let digest = what.reference.digest().cloned().ok_or_else(|| {
         Trouble::Usage(format!("{} says no digest: REPOSITORY@sha256:… names a blob", what.reference))
     })?;
-    let client = setup::client(&what.access, None, &[Party::from(&repository)])?;
+    let mut config = setup::config(&what.access, None);
+    config.piece = what.chunk_size;
+    setup::log_in(&mut config, &what.access, &[Party::from(&repository)])?;
+    let client = setup::build(&what.access, config)?;
     let progress = Progress::new(voice);
     match what.out {
         Some(out) => {
-            let blob = progress.run(&client, SaveBlob::new(repository, digest, out)).await?;
+            let left = "what has come so far is kept: the same command goes on from there";
+            let saved = progress.run(&client, SaveBlob::new(repository, digest, out)).await;
+            let blob = saved.map_err(|why| why.if_stopped(left))?;
             print(Format::Text, format!("{}\n", blob.digest), || unreachable!("it is printed as text"))
         }
         None => {

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use registry_tokio::Client;
+use registry_tokio::proto::Event;
 use registry_tokio::proto::flow::{DeleteManifest, DeleteRepository, Deleted, Flow, ListTags, Retag, Untag};
 use registry_tokio::proto::spec::{Repository, TagOrDigest};
-use registry_tokio::proto::{Error, Event};
 use serde_json::{Value, json};
 
 use crate::args::{Delete, Format, Tag, Voice};
@@ -22,7 +22,8 @@ pub(crate) async fn tag(what: Tag, voice: Voice) -> Result<(), Trouble> {
     let repository = what.reference.repository();
     let client = setup::client(&what.access, None, &[Party::from(repository)])?;
     let flow = Retag::new(&what.reference, what.tags.iter().cloned());
-    let tagged = Progress::new(voice).run(&client, flow).await?;
+    let left = "some of the tags may be there already; the same command gives all of them";
+    let tagged = Progress::new(voice).run(&client, flow).await.map_err(|why| why.if_stopped(left))?;
     print(what.format.format, format_args!("{}\n", tagged.digest), || {
         let references: Vec<_> = what.tags.iter().map(|tag| format!("{repository}:{tag}")).collect();
         json!({
@@ -92,18 +93,27 @@ fn entry(deleted: &Deleted) -> Value {
     }
 }
 
-/// Runs a flow that deletes, and prints each thing when it is gone: also those before an error.
+/// Runs a flow that deletes, and prints each thing when it is gone: also those before an error. If nobody reads that any more
+/// (`… | head -1`), it goes on all the same: half of a repository is not what was asked for.
 async fn run<F: Flow>(client: &Client, progress: &Progress, format: Format, flow: F) -> Result<F::Output, Trouble> {
+    let mut unread = None;
     let shown = |event| match event {
         Event::Deleted { repository, reference } if format == Format::Text => {
             let gone = Deleted { repository, reference };
-            let mut out = io::stdout().lock();
-            writeln!(out, "{}", gone.to_reference())?;
-            out.flush().map(|()| None)
+            if unread.is_none() {
+                let mut out = io::stdout().lock();
+                unread = writeln!(out, "{}", gone.to_reference()).and_then(|()| out.flush()).err();
+            }
+            Ok(None)
         }
         event => Ok(Some(event)),
     };
-    progress.run_showing(client, flow, shown).await
+    let left = "what was printed is gone, and perhaps one more; everything else is still there";
+    let deleted = progress.run_showing(client, flow, shown).await.map_err(|why| why.if_stopped(left))?;
+    match unread {
+        Some(why) if why.kind() != io::ErrorKind::BrokenPipe => Err(Trouble::Output(why)),
+        _ => Ok(deleted),
+    }
 }
 
 /// Asks whether all of a repository is to go, and says what that is.
@@ -140,14 +150,7 @@ async fn asked(question: String) -> Result<bool, Trouble> {
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line).map(|_| line)
     });
-    let answer = tokio::select! {
-        answer = answer => answer.map_err(|why| Trouble::Other(format!("the question could not be asked: {why}")))?,
-        // Nobody else listens for it between two operations.
-        _ = tokio::signal::ctrl_c() => {
-            _ = writeln!(io::stderr());
-            return Err(Error::Cancelled.into());
-        }
-    };
+    let answer = answer.await.map_err(|why| Trouble::Other(format!("the question could not be asked: {why}")))?;
     let answer = answer.map_err(|why| Trouble::Other(format!("no answer could be read: {why}")))?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

@@ -21,7 +21,8 @@ pub(crate) async fn copy(what: Copy, voice: Voice) -> Result<(), Trouble> {
     options.all_tags = what.all_tags;
     options.referrers = what.referrers;
     let flow = Copying::new(what.source.clone(), what.destination, options);
-    let copied = progress.run(&client, flow).await?;
+    let left = "what has come so far stays there, and the same command sends only what is missing";
+    let copied = progress.run(&client, flow).await.map_err(|why| why.if_stopped(left))?;
     progress.say(summary(&copied.totals));
     print(what.format.format, references_text(&copied.references), || copied_json(&what.source, &copied))?;
     match &copied.left_out[..] {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use registry_tokio::proto::archive::ArchiveImage;
 use registry_tokio::proto::flow::Inspected;
-use registry_tokio::proto::spec::{Descriptor, ImageConfig, ImageManifest, Manifest, Platform};
+use registry_tokio::proto::spec::{Descriptor, ImageConfig, ImageManifest, Manifest, Platform, escaped};
 use serde_json::{Value, json};
 
 use crate::output::bytes;
@@ -73,20 +73,8 @@ fn distinct<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> u64 {
     blobs.filter(|blob| seen.insert(&blob.digest)).fold(0, |sum, blob| sum.saturating_add(blob.size))
 }
 
-/// Text of strangers, without what would move the cursor or colour the screen.
-fn plain(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if c.is_control() {
-            out.extend(c.escape_default())
-        } else {
-            out.push(c)
-        }
-        out
-    })
-}
-
 pub(crate) fn line(text: &mut String, name: &str, value: &str) {
-    _ = writeln!(text, "{name:<12}{}", plain(value));
+    _ = writeln!(text, "{name:<12}{}", escaped(value));
 }
 
 /// A line for each fact.
@@ -250,7 +238,8 @@ mod tests {
     #[test]
     fn strangers_do_not_paint_the_terminal() {
         let mut text = String::new();
-        line(&mut text, "label", "a=\x1b[31mred\nnext\u{9b}1m é");
-        assert_eq!(text, "label       a=\\u{1b}[31mred\\nnext\\u{9b}1m é\n");
+        line(&mut text, "label", "a=\x1b[31mred\nnext\u{9b}1m é \u{202e}\u{2066}\u{200f}\u{61c}");
+        let expected = "a=\\u{1b}[31mred\\nnext\\u{9b}1m é \\u{202e}\\u{2066}\\u{200f}\\u{61c}";
+        assert_eq!(text, format!("label       {expected}\n"));
     }
 }

@@ -78,13 +78,11 @@ impl Kept {
             .collect();
         for (digest, media_type) in held["manifests"].as_object().into_iter().flatten() {
             let (digest, bytes) = read(digest)?;
-            let names = tags.iter().filter(|(_, to)| **to == digest.as_str()).map(|(tag, _)| Some(*tag));
-            for tag in names.chain([None]) {
-                let put =
-                    registry.insert_manifest(name, tag, bytes.clone().into(), media_type.as_str().unwrap_or_default());
-                if put.map_err(|why| format!("{digest}: {why}"))? != digest {
-                    return Err(format!("{digest} is damaged"));
-                }
+            let names = tags.iter().filter(|(_, to)| **to == digest.as_str()).map(|(tag, _)| *tag);
+            let media_type = media_type.as_str().unwrap_or_default();
+            let put = registry.restore_manifest(name, &digest, bytes.into(), media_type, names);
+            if !put.map_err(|why| format!("{digest}: {why}"))? {
+                return Err(format!("{digest} is damaged"));
             }
         }
         Ok(())
@@ -137,10 +135,7 @@ fn index(registry: &Registry) -> (Vec<u8>, BTreeMap<Digest, String>) {
             Some((digest.to_string(), Value::from(media_type)))
         });
         let tags = registry.tags(&name).into_iter().filter_map(|tag| {
-            let (bytes, _) = registry.manifest(&name, &tag)?;
-            let digest = manifests.iter().find(|digest| {
-                digest.algorithm().is_some_and(|algorithm| Digest::compute(algorithm, &bytes) == **digest)
-            })?;
+            let digest = registry.tagged(&name, &tag)?;
             Some((tag, Value::from(digest.to_string())))
         });
         let blobs: Vec<String> = blobs.iter().map(Digest::to_string).collect();

@@ -11,6 +11,7 @@ use registry_tokio::proto::spec::Registry;
 use serde_json::json;
 
 use crate::args::{Access, FormatArg, Voice};
+use crate::interrupt;
 use crate::output::{Trouble, print};
 use crate::progress::Progress;
 use crate::setup;
@@ -82,7 +83,8 @@ pub(crate) async fn log_in(what: LogIn, voice: Voice) -> Result<(), Trouble> {
     config.log_in(&registry, credential.clone());
     let client = setup::build(&access, config)?;
     let progress = Progress::new(voice);
-    let tried = progress.run(&client, Authenticate::new(registry.clone())).await?;
+    let tried = progress.run(&client, Authenticate::new(registry.clone())).await;
+    let tried = tried.map_err(|why| why.if_stopped("nothing was stored"))?;
     if !tried.challenged {
         progress.say(format!("{registry} lets everybody in, so that the password could not be tried out"));
     }
@@ -119,10 +121,15 @@ fn ask(question: &str, secret: bool) -> Result<String, Trouble> {
         let why = "there is no terminal to ask for user and password: give --username and --password-stdin";
         return Err(Trouble::Usage(why.to_owned()));
     }
-    let unheard = |why: io::Error| Trouble::Other(format!("the terminal can't be read: {why}"));
+    let unheard = |why: io::Error| match why.kind() {
+        // Of Ctrl-C, the one who reads a password tells when the terminal is as it was.
+        io::ErrorKind::Interrupted => Trouble::Stopped("stopped; nothing was stored".to_owned()),
+        _ => Trouble::Other(format!("the terminal can't be read: {why}")),
+    };
     let mut terminal = io::stderr();
     write!(terminal, "{question}").and_then(|()| terminal.flush()).map_err(unheard)?;
     let answer = if secret {
+        let _until = interrupt::spares_the_terminal();
         rpassword::read_password().map_err(unheard)?
     } else {
         let mut line = String::new();

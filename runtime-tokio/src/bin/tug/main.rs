@@ -8,6 +8,7 @@ mod copy;
 mod demo;
 mod image;
 mod inspect;
+mod interrupt;
 mod kept;
 mod lists;
 mod login;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         // Whoever reads our output has seen enough (`tug … | head`).
         Err(Trouble::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Trouble::Operation(registry_tokio::proto::Error::Cancelled)) => {
-            complain("stopped; nothing half-done is visible, and the same command goes on where this one left off");
+            complain("stopped");
             ExitCode::from(INTERRUPTED)
         }
         Err(Trouble::Stopped(why)) => {
@@ -71,8 +72,9 @@ fn complain(why: impl std::fmt::Display) {
 
 fn run(tug: Tug) -> Result<(), Trouble> {
     if let Verb::Completions { shell } = tug.verb {
-        clap_complete::generate(shell, &mut Tug::command(), "tug", &mut io::stdout().lock());
-        return Ok(());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Tug::command(), "tug", &mut script);
+        return output::print_raw(&script);
     }
     if let Verb::Man { folder } = &tug.verb {
         return man::man(folder.as_deref());
@@ -84,6 +86,7 @@ fn run(tug: Tug) -> Result<(), Trouble> {
         .map_err(|why| Trouble::Other(format!("no threads could be started: {why}")))?;
     let voice = tug.voice;
     let done = runtime.block_on(async {
+        interrupt::listen().map_err(|why| Trouble::Other(format!("Ctrl-C can't be listened for: {why}")))?;
         match tug.verb {
             Verb::Push(what) => push::push(what, voice).await,
             Verb::Pull(what) => pull::pull(what, voice).await,

@@ -8,13 +8,15 @@ use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 
 use crate::args::Tug;
-use crate::output::Trouble;
+use crate::output::{Trouble, print_raw};
 
 pub(crate) fn man(folder: Option<&Path>) -> Result<(), Trouble> {
     let mut tug = Tug::command().disable_help_flag(true);
     tug.build();
     let Some(folder) = folder else {
-        return Ok(Man::new(tug).render(&mut io::stdout().lock())?);
+        let mut page = Vec::new();
+        Man::new(tug).render(&mut page)?;
+        return print_raw(&page);
     };
     let verbs: Vec<Command> = tug.get_subcommands().cloned().collect();
     fs::create_dir_all(folder).map_err(|why| unwritten(folder, &why))?;

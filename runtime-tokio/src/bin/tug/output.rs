@@ -17,9 +17,19 @@ pub(crate) enum Trouble {
     Output(io::Error),
     /// What was typed makes no sense, though each part of it does.
     Usage(String),
-    /// Somebody stopped it; how to go on.
+    /// Somebody stopped it: what is left of it, or how to go on.
     Stopped(String),
     Other(String),
+}
+
+impl Trouble {
+    /// If somebody stopped it, this is what is left of it.
+    pub(crate) fn if_stopped(self, left: &str) -> Self {
+        match self {
+            Self::Operation(Error::Cancelled) => Self::Stopped(format!("stopped; {left}")),
+            why => why,
+        }
+    }
 }
 
 impl Display for Trouble {

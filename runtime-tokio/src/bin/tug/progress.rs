@@ -10,9 +10,10 @@ use registry_tokio::Client;
 use registry_tokio::proto::flow::Deleted;
 use registry_tokio::proto::job::Meter;
 use registry_tokio::proto::spec::{Digest, Repository};
-use registry_tokio::proto::{BlobId, Event, Flow};
+use registry_tokio::proto::{BlobId, Error, Event, Flow};
 
 use crate::args::Voice;
+use crate::interrupt;
 use crate::output::{Trouble, bytes, for_stderr};
 
 /// How often bars move.
@@ -73,7 +74,7 @@ impl Progress {
         }
     }
 
-    /// Runs a flow. Ctrl-C asks it to wind down; a second one ends the command on the spot.
+    /// Runs a flow. Ctrl-C asks it to wind down, for which there is not much time; a second one ends the command on the spot.
     pub(crate) async fn run<F: Flow>(&self, client: &Client, flow: F) -> Result<F::Output, Trouble> {
         self.run_showing(client, flow, |event| Ok(Some(event))).await
     }
@@ -95,15 +96,7 @@ impl Progress {
                 locked(&screen).tick();
             }
         });
-        let stopping = client.clone();
-        let interrupts = tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stopping.cancel();
-            }
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(crate::INTERRUPTED.into());
-            }
-        });
+        let _stopped = interrupt::stops(client, self);
         let (unread, mut stop) = tokio::sync::mpsc::channel(1);
         let running = client.run_with(flow, |event| {
             let told = match event {
@@ -119,6 +112,7 @@ impl Progress {
         });
         let result = tokio::select! {
             Some(why) = stop.recv() => Err(Trouble::Output(why)),
+            () = interrupt::tidied() => Err(Error::Cancelled.into()),
             // It may have ended with what could not be shown.
             result = running => match stop.try_recv() {
                 Ok(why) => Err(Trouble::Output(why)),
@@ -126,7 +120,6 @@ impl Progress {
             },
         };
         ticking.abort();
-        interrupts.abort();
         locked(&self.screen).clear();
         result
     }

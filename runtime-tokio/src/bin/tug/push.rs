@@ -52,13 +52,23 @@ pub(crate) async fn push(what: Push, voice: Voice) -> Result<(), Trouble> {
         let previewed = progress.run(&client, flow).await?;
         return print(what.format.format, preview_text(&previewed), || preview_json(&previewed));
     }
+    let left = match compress {
+        None => {
+            "no tag leads to anything new yet; the same command begins anew, and sends no blob that is there already"
+        }
+        Some(_) => "no tag leads to anything new yet; the same command begins anew",
+    };
     let pushed = match (&source, known, to) {
         (Source::Packed(_), Some(archive), to) => {
             let push = PushFeed::again(source.feed()?, archive, to, options);
-            progress.run(&client, compressing(push, compress)).await?
+            let pushed = progress.run(&client, compressing(push, compress)).await;
+            pushed.map_err(|why| {
+                why.if_stopped("the same command begins anew, and sends no blob that is there already")
+            })?
         }
         (Source::Input, _, Destination::Reference(to)) => {
-            progress.run(&client, compressing(PushFeed::new(source.feed()?, to, options), compress)).await?
+            let push = PushFeed::new(source.feed()?, to, options);
+            progress.run(&client, compressing(push, compress)).await.map_err(|why| why.if_stopped(left))?
         }
         (_, _, to) => {
             let otherwise = "the same command sends only what is missing; with --resume FILE, it also goes on in the middle \

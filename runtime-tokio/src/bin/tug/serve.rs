@@ -4,6 +4,7 @@ use registry_tokio::proto::testing::registry::{Profile, Registry, Support};
 use registry_tokio::serve::Server;
 
 use crate::args::{Format, Serve};
+use crate::interrupt;
 use crate::kept::Kept;
 use crate::output::{Trouble, print};
 
@@ -24,7 +25,8 @@ pub(crate) async fn serve(what: Serve) -> Result<(), Trouble> {
         Trouble::Other(format!("{} can't be listened at: {why}; name another address (--addr)", what.addr))
     })?;
     print(Format::Text, format_args!("{}\n", server.address()), || server.address().to_string().into())?;
-    tokio::signal::ctrl_c().await.map_err(|why| Trouble::Other(format!("Ctrl-C can't be waited for: {why}")))
+    let ended = interrupt::pressed_or_terminated().await;
+    ended.map_err(|why| Trouble::Other(format!("signals can't be waited for: {why}")))
 }
 
 /// An ordinary registry, which also deletes: whoever tries something out wants to be rid of it again.

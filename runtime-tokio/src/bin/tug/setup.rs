@@ -4,8 +4,10 @@ use std::fmt::Display;
 use std::io::BufRead as _;
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::time::Duration;
 
 use registry_tokio::Client;
+use registry_tokio::proto::job::Timeouts;
 use registry_tokio::proto::{ClientIdentity, Config, Credential, Mirror, Scheme, UploadPolicy};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,8 +29,7 @@ pub(crate) fn config(access: &Access, upload: Option<&Upload>) -> Config {
         _ => Scheme::Auto,
     };
     config.retries = access.retries;
-    config.timeouts.idle = access.timeout;
-    config.timeouts.connect = config.timeouts.connect.min(access.timeout);
+    config.timeouts = timeouts(access.timeout);
     config.requests_per_second = access.limit_rps;
     for (registry, mirror) in &access.mirrors {
         let mirror = Mirror::new(mirror.clone());
@@ -44,6 +45,22 @@ pub(crate) fn config(access: &Access, upload: Option<&Upload>) -> Config {
         config.transfers = upload.jobs;
     }
     config
+}
+
+/// All limits of time, as the one that is said has it: as they are to one another by default.
+fn timeouts(idle: Duration) -> Timeouts {
+    let usual = Timeouts::default();
+    let like = |limit: Duration| Duration::try_from_secs_f64(idle.as_secs_f64() * limit.div_duration_f64(usual.idle));
+    let like = |limit| like(limit).unwrap_or(Duration::MAX);
+    // Who waits for less time does not want more speed.
+    let bytes = usual.idle_bytes as f64 * idle.div_duration_f64(usual.idle);
+    Timeouts {
+        connect: usual.connect.min(idle),
+        head: like(usual.head),
+        idle,
+        idle_bytes: (bytes as u64).max(1),
+        whole: like(usual.whole),
+    }
 }
 
 /// The client that the flags describe, for a command that talks to these.
@@ -128,4 +145,22 @@ fn key_of(file: &Path) -> Result<Vec<u8>, Trouble> {
         }
     })?;
     Ok(key.secret_der().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_timeout_is_all_of_them() {
+        let usual = Timeouts::default();
+        assert_eq!(timeouts(usual.idle), usual);
+        let short = timeouts(Duration::from_secs(6));
+        assert_eq!((short.connect, short.idle), (Duration::from_secs(6), Duration::from_secs(6)));
+        assert_eq!((short.head, short.whole), (Duration::from_secs(12), Duration::from_secs(30)));
+        assert_eq!(short.idle_bytes, usual.idle_bytes / 10, "as many bytes a second as ever");
+        let long = timeouts(Duration::from_secs(600));
+        assert_eq!((long.connect, long.head), (usual.connect, 10 * usual.head));
+        assert_eq!(timeouts(Duration::from_millis(1)).idle_bytes, 1);
+    }
 }

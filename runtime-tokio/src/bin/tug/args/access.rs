@@ -55,7 +55,8 @@ pub(crate) struct Access {
     /// How often a request is tried again
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub(crate) retries: u32,
-    /// Give a transfer up that has not moved for so long, or a credential helper that takes longer
+    /// Give a transfer up that has not got ahead for so long (by a kilobyte for each second). A connection has as long, and 15 s at
+    /// most; the beginning of a reply twice, a small request as a whole five times as long; a credential helper as long
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(crate) timeout: Duration,
 }

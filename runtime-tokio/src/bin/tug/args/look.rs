@@ -1,11 +1,13 @@
 //! `inspect`, `digest`, `manifest`, `config`, `blob`, `validate` and `ping`: they look, and change nothing.
 
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::Args;
 use registry_tokio::proto::spec::{Platform, Reference, Registry};
 
+use super::values::size;
 use super::{Access, FormatArg};
 
 pub(super) const DIGEST_MORE: &str = "\
@@ -142,6 +144,9 @@ pub(crate) struct Blob {
     /// The file to write; standard output if it is not said
     #[arg(value_name = "OUT")]
     pub(crate) out: Option<PathBuf>,
+    /// Fetch what goes to standard output in pieces of this size (`5242880`, `5M`), of which one is in memory
+    #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = size, conflicts_with = "out")]
+    pub(crate) chunk_size: NonZeroU64,
     #[command(flatten)]
     pub(crate) access: Access,
 }

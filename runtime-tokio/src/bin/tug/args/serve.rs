@@ -19,7 +19,7 @@ Examples:
 /// Run a small registry, for tests and CI
 ///
 /// It keeps everything in memory and forgets it when it ends, unless --dir says where to keep it. Prints its address once it
-/// listens, and runs until Ctrl-C.
+/// listens, and runs until Ctrl-C, or until it is killed.
 #[derive(Args, Debug)]
 #[command(after_long_help = SERVE_MORE)]
 pub(crate) struct Serve {

@@ -6,9 +6,14 @@ use std::time::Duration;
 use registry_tokio::proto::UploadPolicy;
 use registry_tokio::proto::spec::Registry;
 
+/// As good as for ever, and yet a time that clocks can show.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
-        Ok(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds).map_err(|why| why.to_string()),
+        Ok(seconds) if seconds > 0.0 => {
+            Duration::try_from_secs_f64(seconds).map(|limit| limit.min(LONGEST)).map_err(|why| why.to_string())
+        }
         _ => Err("a number of seconds above 0".to_owned()),
     }
 }
@@ -57,6 +62,7 @@ mod tests {
     #[test]
     fn durations() {
         assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(seconds("1e18"), Ok(LONGEST));
         for wrong in ["", "0", "-1", "nan", "inf", "1e300", "x"] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
