@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -79,14 +80,20 @@ impl Connector {
 
 /// A socket to the host of a URL, at whichever of its addresses lets one in.
 async fn tcp(uri: &Uri, limit: Duration) -> Result<TcpStream, Failure> {
-    let failed = |why: io::Error| Failure::new(Stage::Connecting.kind_of(why.kind()), why);
     let began = Instant::now();
     let host = host(uri);
     let port = uri.port_u16().unwrap_or_else(|| if is_https(uri) { 443 } else { 80 });
     // (What a name server does not tell in time, it does not tell at all: nothing was connected to.)
     let found = (host.as_str(), port).to_socket_addrs().await;
     let found = found.map_err(|why| Failure::new(FailureKind::Connect, why))?;
-    let addresses = reachable(&host, found)?;
+    any_of(&reachable(&host, found)?, limit.saturating_sub(began.elapsed())).await
+}
+
+/// A socket to the first of these addresses that lets one in. Each has its share of the time, so that one that swallows everything
+/// leaves some for the others.
+async fn any_of(addresses: &[SocketAddr], limit: Duration) -> Result<TcpStream, Failure> {
+    let began = Instant::now();
+    let failed = |why: io::Error| Failure::new(Stage::Connecting.kind_of(why.kind()), why);
     let mut last = Failure::new(FailureKind::Connect, "the name leads to no address");
     for (tried, address) in addresses.iter().enumerate() {
         let patience = share(limit.saturating_sub(began.elapsed()), addresses.len() - tried);
@@ -183,4 +190,30 @@ pub(crate) fn failure_of(error: &(dyn StdError + 'static), stage: Stage) -> Fail
         next = why.source();
     }
     Failure::new(stage.kind_of(kind), innermost)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as Socket};
+
+    use super::*;
+
+    /// A listener whose backlog is full.
+    fn deaf() -> (TcpListener, Vec<Socket>) {
+        let deaf = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let address = deaf.local_addr().expect("it is bound");
+        let filling = std::iter::repeat_with(|| Socket::connect_timeout(&address, Duration::from_millis(200)));
+        let waiting = filling.map_while(Result::ok).collect();
+        (deaf, waiting)
+    }
+
+    #[test]
+    fn one_dead_address_leaves_time_for_the_others() {
+        let (deaf, _waiting) = deaf();
+        let live = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let addresses = [&deaf, &live].map(|listener| listener.local_addr().expect("it is bound"));
+        let connected = async_std::task::block_on(any_of(&addresses, Duration::from_secs(2)));
+        let stream = connected.expect("one lets in");
+        assert_eq!(stream.peer_addr().expect("it is connected"), addresses[1]);
+    }
 }

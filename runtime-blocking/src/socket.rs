@@ -12,7 +12,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -134,10 +134,20 @@ impl Connector for SocketConnector {
 
 /// A connection to one of the addresses that were found for the host of this URL.
 fn tcp(uri: &Uri, details: &ConnectionDetails<'_>, limit: Option<Duration>) -> Result<Socket, Error> {
-    let began = Instant::now();
-    let mut last = Error::HostNotFound;
     let host = uri.host().unwrap_or_default();
     let addresses = reachable(host, details.addrs.iter().copied()).map_err(io::Error::other)?;
+    let stream = any_of(&addresses, limit)?;
+    // Without it, small requests would wait for one another's acknowledgements.
+    stream.set_nodelay(true)?;
+    let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+    Ok(Socket { stream, buffers, end: None, read_limit: None, write_limit: None })
+}
+
+/// A connection to the first of these addresses that lets one in. Each has its share of the time, so that one that swallows everything
+/// leaves some for the others.
+fn any_of(addresses: &[SocketAddr], limit: Option<Duration>) -> Result<TcpStream, Error> {
+    let began = Instant::now();
+    let mut last = Error::HostNotFound;
     for (tried, address) in addresses.iter().enumerate() {
         check_stop()?;
         let connecting = match limit {
@@ -148,12 +158,7 @@ fn tcp(uri: &Uri, details: &ConnectionDetails<'_>, limit: Option<Duration>) -> R
             }
         };
         last = match connecting {
-            Ok(stream) => {
-                // Without it, small requests would wait for one another's acknowledgements.
-                stream.set_nodelay(true)?;
-                let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-                return Ok(Socket { stream, buffers, end: None, read_limit: None, write_limit: None });
-            }
+            Ok(stream) => return Ok(stream),
             Err(why) if is_pause(&why) => Error::Timeout(Timeout::Connect),
             Err(why) => unconnected(Stage::Connecting, why.into()),
         };
@@ -402,5 +407,30 @@ impl<T: Transport> Transport for Skipping<T> {
 
     fn is_tls(&self) -> bool {
         self.transport.is_tls()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A listener whose backlog is full.
+    fn deaf() -> (TcpListener, Vec<TcpStream>) {
+        let deaf = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let address = deaf.local_addr().expect("it is bound");
+        let filling = std::iter::repeat_with(|| TcpStream::connect_timeout(&address, Duration::from_millis(200)));
+        let waiting = filling.map_while(Result::ok).collect();
+        (deaf, waiting)
+    }
+
+    #[test]
+    fn one_dead_address_leaves_time_for_the_others() {
+        let (deaf, _waiting) = deaf();
+        let live = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let addresses = [&deaf, &live].map(|listener| listener.local_addr().expect("it is bound"));
+        let stream = any_of(&addresses, Some(Duration::from_secs(2))).expect("one lets in");
+        assert_eq!(stream.peer_addr().expect("it is connected"), addresses[1]);
     }
 }

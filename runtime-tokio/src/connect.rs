@@ -3,42 +3,36 @@
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::future::{Future, ready};
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
-use http::{Extensions, Uri};
+use http::Uri;
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
-use hyper_util::client::legacy::connect::{
-    CaptureConnection, Connected, Connection, HttpConnector, capture_connection,
-};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use registry_proto::Config;
 use registry_proto::job::{Failure, FailureKind, Phase, Stage, reachable};
 use registry_proto::session::{Proxies, Tunnel};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tower_service::Service;
 
 use crate::body::OutgoingBody;
+use crate::stream::{Early, Limited};
 use crate::tls::Tls;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(90);
-/// How much is read at first from a connection that was kept.
-const FIRST_READ: usize = 4 << 10;
 
 /// hyper with our connector: what every operation of a client sends through.
 #[derive(Clone, Debug)]
@@ -51,11 +45,7 @@ impl Http {
     pub(crate) fn new(tls: Tls, config: &Config) -> Self {
         let (per_host, connect) = (config.requests_per_registry.get(), config.timeouts.connect);
         let limits = &config.limits;
-        let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        // Each address of a name has its share of it, so that one that swallows everything leaves time for the others.
-        tcp.set_connect_timeout(Some(connect));
+        let tcp = sockets(Resolver(GaiResolver::new()), connect);
         let tls = Arc::new(LazyTls { tls, https: OnceLock::new() });
         let tcp = EarlyConnector { tcp, proxies: Arc::new(config.proxies.clone()), limit: connect };
         let connector = LimitedConnector { tcp, tls, per_host, connect, hosts: Arc::default() };
@@ -80,6 +70,16 @@ impl Http {
     ) -> impl Future<Output = Result<http::Response<Incoming>, hyper_util::client::legacy::Error>> + use<> {
         self.pool.request(request)
     }
+}
+
+/// What opens sockets to the addresses that are found.
+fn sockets<R>(resolver: R, limit: Duration) -> HttpConnector<R> {
+    let mut tcp = HttpConnector::new_with_resolver(resolver);
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    // Each address of a name has its share of it, so that one that swallows everything leaves time for the others.
+    tcp.set_connect_timeout(Some(limit));
+    tcp
 }
 
 /// What an error of hyper's means to the core.
@@ -150,7 +150,7 @@ impl Service<Uri> for LimitedConnector {
         Box::pin(async move {
             let place = places.acquire_owned().await?;
             match tokio::time::timeout(limit, connect(tcp, tls, uri)).await {
-                Ok(Ok(stream)) => Ok(Limited { stream, hangup: Arc::default(), _place: place }),
+                Ok(Ok(stream)) => Ok(Limited::new(stream, place)),
                 Ok(Err(why)) => Err(why),
                 Err(_) => Err(Failure::new(FailureKind::Timeout(Phase::Connect), "").into()),
             }
@@ -187,147 +187,6 @@ impl LazyTls {
             Ok(https.wrap_connector(tcp))
         };
         self.https.get_or_init(connector).clone()
-    }
-}
-
-/// The connection that a request goes over, once there is one.
-///
-/// A peer that answers early or says nothing, and holds the connection without reading, would keep hyper writing for ever,
-/// and the connection in its place. Unless [`Line::keep`] is called, the connection is over when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Line {
-    captured: CaptureConnection,
-    keep: bool,
-}
-
-impl Line {
-    pub(crate) fn of<B>(request: &mut http::Request<B>) -> Self {
-        Self { captured: capture_connection(request), keep: false }
-    }
-
-    /// Resolves when there is a connection; never if there will be none.
-    pub(crate) async fn connected(&mut self) {
-        drop(self.captured.wait_for_connection_metadata().await);
-    }
-
-    /// The request went out whole: the connection is as good as new.
-    pub(crate) const fn keep(&mut self) {
-        self.keep = true;
-    }
-
-    /// Whether the connection was kept from an earlier request, and nothing was heard on it since.
-    pub(crate) fn was_resting(&self) -> bool {
-        self.hangup().is_some_and(|hangup| hangup.resting.load(Ordering::SeqCst))
-    }
-
-    /// (Of an HTTP/2 connection there is none.)
-    fn hangup(&self) -> Option<Arc<Hangup>> {
-        let mut extensions = Extensions::new();
-        self.captured.connection_metadata().as_ref()?.get_extras(&mut extensions);
-        extensions.remove()
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        let hangup = self.hangup();
-        if self.keep {
-            if let Some(hangup) = hangup {
-                hangup.resting.store(true, Ordering::SeqCst);
-            }
-            return;
-        }
-        if let Some(connected) = self.captured.connection_metadata().as_ref() {
-            // Its reply may have come just now, unheard, and the connection be about to serve somebody else.
-            connected.poison();
-        }
-        if let Some(hangup) = hangup {
-            hangup.over.store(true, Ordering::SeqCst);
-            hangup.task.wake();
-        }
-    }
-}
-
-/// How a [`Line`] reaches its connection.
-#[derive(Debug, Default)]
-struct Hangup {
-    over: AtomicBool,
-    /// A request on it has ended well, and nothing was read from it since.
-    resting: AtomicBool,
-    /// hyper's, which reads and writes.
-    task: AtomicWaker,
-}
-
-impl Hangup {
-    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
-        self.task.register(cx.waker());
-        if self.over.load(Ordering::SeqCst) { Err(ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
-    }
-}
-
-/// A connection that holds one of its host's places.
-#[derive(Debug)]
-struct Limited {
-    stream: MaybeHttpsStream<Early>,
-    hangup: Arc<Hangup>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Connection for Limited {
-    fn connected(&self) -> Connected {
-        let connected = self.stream.connected();
-        // Other requests share an HTTP/2 connection, which can drop one of them without ending.
-        if connected.is_negotiated_h2() { connected } else { connected.extra(Arc::clone(&self.hangup)) }
-    }
-}
-
-impl Read for Limited {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut to: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        self.hangup.check(cx)?;
-        if !self.hangup.resting.load(Ordering::SeqCst) {
-            return Pin::new(&mut self.stream).poll_read(cx, to);
-        }
-        // Only of memory of our own can be told whether there is more in it afterwards.
-        let mut first = [0; FIRST_READ];
-        let room = to.remaining().min(FIRST_READ);
-        let mut first = ReadBuf::new(&mut first[..room]);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, first.unfilled()))?;
-        if !first.filled().is_empty() {
-            self.hangup.resting.store(false, Ordering::SeqCst);
-        }
-        to.put_slice(first.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Write for Limited {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.hangup.check(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.hangup.check(cx)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.hangup.check(cx)?;
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // TLS would say goodbye first, to a peer that may take nothing any more.
-        self.hangup.check(cx)?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 
@@ -384,7 +243,7 @@ impl Service<Uri> for EarlyConnector {
                     opening.unwrap_or_else(|_| Err(tunnel.late()))?
                 }
             };
-            Ok(Early { stream, dead: false })
+            Ok(Early::new(stream))
         })
     }
 }
@@ -406,72 +265,47 @@ async fn open<E: StdError + 'static>(
     }
 }
 
-/// A socket that stays readable when it can't be written to any more.
-///
-/// A registry that refuses an upload (401, 413) answers and closes while the body is still on its way. The kernel keeps
-/// what has been received readable after a reset: so errors of writing are swallowed, and reading tells how it ended.
-/// Without this, half of such answers are lost to "broken pipe".
-#[derive(Debug)]
-struct Early {
-    stream: TokioIo<TcpStream>,
-    dead: bool,
-}
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as Socket};
 
-impl Early {
-    fn soften(&mut self, written: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
-        match written {
-            Poll::Ready(Err(why)) if matches!(why.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
-                self.dead = true;
-                Poll::Ready(Ok(length))
-            }
-            written => written,
+    use super::*;
+
+    /// A listener whose backlog is full, and one beside it, with the same port, that lets one in.
+    fn deaf_and_live() -> (TcpListener, Vec<Socket>, TcpListener) {
+        let deaf = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let address = deaf.local_addr().expect("it is bound");
+        let filling = std::iter::repeat_with(|| Socket::connect_timeout(&address, Duration::from_millis(200)));
+        let waiting = filling.map_while(Result::ok).collect();
+        let live = TcpListener::bind(("127.0.0.2", address.port())).expect("all of 127/8 is this machine's");
+        (deaf, waiting, live)
+    }
+
+    #[derive(Clone)]
+    struct Both([SocketAddr; 2]);
+
+    impl Service<Name> for Both {
+        type Response = std::array::IntoIter<SocketAddr, 2>;
+        type Error = io::Error;
+        type Future = std::future::Ready<io::Result<Self::Response>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Name) -> Self::Future {
+            ready(Ok(self.0.into_iter()))
         }
     }
-}
 
-impl Connection for Early {
-    fn connected(&self) -> Connected {
-        self.stream.connected()
-    }
-}
-
-impl Read for Early {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, to)
-    }
-}
-
-impl Write for Early {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.dead {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.soften(written, bytes.len())
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let length = slices.iter().map(|slice| slice.len()).sum();
-        if self.dead {
-            return Poll::Ready(Ok(length));
-        }
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.soften(written, length)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+    #[tokio::test]
+    async fn one_dead_address_leaves_time_for_the_others() {
+        let (deaf, _waiting, live) = deaf_and_live();
+        let addresses = [deaf.local_addr().expect("it is bound"), live.local_addr().expect("it is bound")];
+        let resolver = Both(addresses);
+        let mut sockets = sockets(resolver, Duration::from_secs(2));
+        let url = format!("http://two.example:{}/", addresses[0].port());
+        let stream = sockets.call(url.parse().expect("it is a URL")).await.expect("one lets in");
+        assert_eq!(stream.inner().peer_addr().expect("it is connected"), addresses[1]);
     }
 }

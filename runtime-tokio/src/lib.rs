@@ -15,6 +15,7 @@ pub mod pack;
 mod perform;
 #[cfg(feature = "serve")]
 pub mod serve;
+mod stream;
 mod taking;
 mod tls;
 #[cfg(any(feature = "gzip", feature = "zstd"))]

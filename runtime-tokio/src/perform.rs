@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::body::{Feed, OutgoingBody};
-use crate::connect::{Http, Line, failure_of};
+use crate::connect::{Http, failure_of};
 use crate::disk::LocalDisk;
+use crate::stream::Line;
 use crate::taking::Taking;
 
 /// Does a job. Its ticket is answered whatever happens, also if the work panics.

@@ -4,10 +4,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 
-mod addresses;
 mod cuts;
 mod early_answers;
 mod file;
+mod handshakes;
 mod kept;
 mod no_limits;
 mod odd_replies;

@@ -21,17 +21,12 @@ fn connecting_has_a_limit(runtime: Runtime) {
 /// A listener whose backlog is full: whoever connects now waits.
 fn deaf() -> (TcpListener, Vec<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let waiting = deaf_at(listener.local_addr().unwrap());
-    (listener, waiting)
-}
-
-/// Fills the backlog of the listener at this address.
-pub(super) fn deaf_at(address: SocketAddr) -> Vec<TcpStream> {
+    let address = listener.local_addr().unwrap();
     let mut waiting = Vec::new();
     loop {
         match TcpStream::connect_timeout(&address, millis(200)) {
             Ok(stream) => waiting.push(stream),
-            Err(why) if why.kind() == io::ErrorKind::TimedOut => return waiting,
+            Err(why) if why.kind() == io::ErrorKind::TimedOut => return (listener, waiting),
             Err(why) => panic!("after {} connections: {why}", waiting.len()),
         }
     }
