@@ -69,7 +69,7 @@ fn documents_of_the_wrong_form() {
     let missing = fault(archive("c.json", &json!([{"Config": "c.json", "Layers": ["1", "3/layer.tar"]}])).finish()).1;
     assert!(missing.contains("the layer `3/layer.tar` named by manifest.json is not in the archive"), "{missing}");
     let config = json!([{"Config": "1", "Layers": []}]);
-    assert!(fault(archive("c.json", &config).finish()).1.contains("`1` is not JSON"));
+    assert!(fault(archive("c.json", &config).finish()).1.contains("`1` is not the JSON"));
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let deep = TarMaker::new().file("manifest.json", deep.as_bytes()).finish();
     assert!(matches!(fault(deep).0, ArchiveFault::Json { .. }));

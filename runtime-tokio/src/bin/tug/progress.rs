@@ -49,6 +49,8 @@ struct Screen {
 struct Bars {
     all: MultiProgress,
     total: ProgressBar,
+    /// Whether the total is among them.
+    is_shown: bool,
 }
 
 #[derive(Debug)]
@@ -137,14 +139,31 @@ fn locked(screen: &Mutex<Screen>) -> std::sync::MutexGuard<'_, Screen> {
 impl Bars {
     fn new() -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        let total = all.add(ProgressBar::new(0));
+        let total = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
         // What has a fixed width fits into 40 columns; the bar takes the rest, if there is any.
         total.set_style(style("total {percent:>3}% {wide_bar} {binary_total_bytes} {binary_bytes_per_sec} {eta}"));
-        Self { all, total }
+        Self { all, total, is_shown: false }
+    }
+
+    /// The total, once there is one: what is said before would show it as nothing of nothing.
+    fn tell_total(&mut self, moved: u64, total: u64) {
+        if !std::mem::replace(&mut self.is_shown, true) {
+            self.total = self.all.add(self.total.clone());
+        }
+        self.total.set_length(total);
+        self.total.set_position(moved);
+    }
+
+    fn clear_total(&mut self) {
+        self.total.finish_and_clear();
+        if std::mem::take(&mut self.is_shown) {
+            self.all.remove(&self.total);
+        }
     }
 
     fn add(&self, name: &str, size: u64) -> ProgressBar {
-        let bar = self.all.insert_before(&self.total, ProgressBar::new(size));
+        let bar = ProgressBar::new(size);
+        let bar = if self.is_shown { self.all.insert_before(&self.total, bar) } else { self.all.add(bar) };
         bar.set_style(style("{prefix:12} {percent:>3}% {wide_bar} {binary_total_bytes:>10}"));
         bar.set_prefix(name.to_owned());
         bar
@@ -285,9 +304,8 @@ impl Screen {
             return;
         }
         let moved = self.moved();
-        if let Some(bars) = &self.bars {
-            bars.total.set_length(self.total);
-            bars.total.set_position(moved);
+        if let Some(bars) = &mut self.bars {
+            bars.tell_total(moved, self.total);
             for moving in self.moving.values().chain(self.passing.iter().map(|(moving, _)| moving)) {
                 if let Some(bar) = &moving.bar {
                     bar.set_position(moving.meter.read());
@@ -315,8 +333,8 @@ impl Screen {
                 bar.finish_and_clear();
             }
         }
-        if let Some(bars) = &self.bars {
-            bars.total.finish_and_clear();
+        if let Some(bars) = &mut self.bars {
+            bars.clear_total();
         }
     }
 }
