@@ -149,7 +149,7 @@ fn cancel_everywhere<T: Debug>(seed: u64, run: impl Fn(u64) -> (Simulation, Ran<
 
 #[test]
 fn a_cancel_comes_through_wherever_it_comes() {
-    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS) / 200;
+    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS) / 2_000;
     for_every_seed("simulator", "a_cancel_comes_through_wherever_it_comes", seeds, |seed| {
         let mut push = Scenario::new(seed);
         push.faults = Faults::default();

@@ -1,6 +1,6 @@
 //! A watch over the secrets of a simulated world: what is shown and handed out in it, and must be said by nobody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
 use base64::Engine as _;
@@ -14,15 +14,20 @@ use crate::job::Payload;
 
 /// What is shorter could stand in a text by chance.
 const SHORTEST: usize = 6;
+/// So many queries are looked for at a time. Sessions move on with each request, and looking for all that there ever were would take
+/// longer than what is simulated; who tells one tells that which is in use.
+const LATEST: usize = 8;
 
 /// The secrets that have been seen so far.
 #[derive(Default)]
 pub(super) struct Watch {
     /// Passwords and tokens.
     credentials: BTreeSet<String>,
-    /// Queries of URLs that redirects and upload sessions lead to: with a signed one anybody gets in.
-    queries: BTreeSet<String>,
-    /// How many there were when somebody was last told that there are new ones.
+    /// The latest queries of URLs that redirects and upload sessions lead to: with a signed one anybody gets in.
+    queries: VecDeque<String>,
+    /// How many of them there have been.
+    seen: usize,
+    /// How many there had been when somebody was last told that there are new ones.
     known: usize,
 }
 
@@ -41,8 +46,8 @@ impl Watch {
     pub(super) fn asked(&mut self, request: &Request<Payload>) -> bool {
         let before = self.credentials.len();
         // (Sessions move on with each request: the first few are enough to see whether they are shown.)
-        let has_moved = self.queries.len() > self.known && self.queries.len().is_power_of_two();
-        self.known = self.queries.len();
+        let has_moved = self.seen > self.known && self.seen.is_power_of_two();
+        self.known = self.seen;
         for shown in request.headers().get_all(AUTHORIZATION) {
             assert!(shown.is_sensitive(), "what is shown to {} is not marked as a secret", request.uri());
             let Some((scheme, secret)) = shown.to_str().ok().and_then(|shown| shown.split_once(' ')) else { continue };
@@ -74,8 +79,13 @@ impl Watch {
             headers.get(LOCATION).and_then(|to| to.to_str().ok()?.split_once('?')).map(|(_, query)| query)
             && (reply.status().is_redirection() || reply.status().is_success())
             && query.len() >= SHORTEST
+            && self.queries.iter().all(|known| known != query)
         {
-            self.queries.insert(query.to_owned());
+            self.seen += 1;
+            self.queries.push_back(query.to_owned());
+            if self.queries.len() > LATEST {
+                self.queries.pop_front();
+            }
         }
         // What a refusal says is shown.
         if !reply.status().is_success() || headers.get(CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
@@ -149,7 +159,7 @@ mod tests {
         let expected = ["a-token", "another", "dXNlcjpzd29yZGZpc2g=", "open sesame", "open%20sesame", "swordfish"]
             .map(str::to_owned);
         assert_eq!(watch.credentials, BTreeSet::from(expected));
-        assert_eq!(watch.queries, BTreeSet::from(["signature=1".to_owned()]));
+        assert_eq!(watch.queries, ["signature=1"]);
         watch.told(&"somebody");
         watch.logged(&"https://s3.example/x?…");
     }
