@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::event::Event;
+use crate::flow::exchange::OVERSLEPT;
 use crate::flow::{Context, Flow, Step, wind_down};
 use crate::job::Completion;
 use crate::spec::is_transient;
@@ -33,6 +34,8 @@ pub struct Operation<F> {
     spent: u32,
     /// Since when nothing has come but trouble.
     since: Option<Time>,
+    /// When it last wanted to be asked again.
+    due: Option<Time>,
     given_up: Option<Error>,
     cancelled: bool,
 }
@@ -40,7 +43,13 @@ pub struct Operation<F> {
 impl<F: Flow> Operation<F> {
     /// With all the patience that the session's configuration gives it.
     pub const fn new(flow: F) -> Self {
-        Self { flow, spent: 0, since: None, given_up: None, cancelled: false }
+        Self { flow, spent: 0, since: None, due: None, given_up: None, cancelled: false }
+    }
+
+    /// While the machine slept, or the program was stopped, nobody's patience was tried.
+    fn after_wait(&mut self, now: Time) {
+        let Some(slept) = self.due.take().map(|due| now.since(due)).filter(|slept| *slept > OVERSLEPT) else { return };
+        self.since = self.since.map(|since| since + slept);
     }
 
     /// What follows from an event: the only place that decides it.
@@ -81,6 +90,7 @@ impl<F: Flow> Flow for Operation<F> {
     type Output = F::Output;
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Step<F::Output> {
+        self.after_wait(cx.now);
         let step = if self.cancelled { wind_down(&mut self.flow, cx) } else { self.flow.poll(cx) };
         match step {
             Step::Note(event) => {
@@ -93,6 +103,10 @@ impl<F: Flow> Flow for Operation<F> {
                 Step::Note(event)
             }
             Step::Done(Err(Error::Cancelled)) => Step::Done(Err(self.given_up.take().unwrap_or(Error::Cancelled))),
+            Step::Wait(until) => {
+                self.due = until;
+                Step::Wait(until)
+            }
             step => step,
         }
     }
@@ -153,6 +167,22 @@ mod tests {
         let mut operation = Operation::new(Pinging::new("r.example".parse().unwrap()));
         let cut = asked(Err(FailureKind::Cut), 600);
         assert!(operation.after_event(&session.at(Time::ZERO), &cut).is_none());
+    }
+
+    #[test]
+    fn a_machine_that_slept_has_no_patience_to_lose() {
+        for (slept, is_given_up) in [(3600, false), (0, true)] {
+            let config = Config { patience: Duration::from_secs(300), ..Config::default() };
+            let mut session = Session::new(config, 1);
+            let mut operation = Operation::new(Pinging::new("r.example".parse().unwrap()));
+            let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+            assert!(operation.after_event(&session.at(at(10)), &retrying(1)).is_none());
+            // It wanted to be asked again in a second, and was after an hour; or all the time.
+            operation.due = Some(at(3611 - slept));
+            operation.after_wait(at(3611));
+            let last = operation.after_event(&session.at(at(3611)), &retrying(1));
+            assert_eq!(last.is_some(), is_given_up, "{last:?}");
+        }
     }
 
     #[test]

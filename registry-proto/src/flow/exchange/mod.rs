@@ -46,7 +46,7 @@ use crate::time::Time;
 const DETOURS: u32 = 2;
 
 /// Who looks at the clock by this much too late was stopped himself: the machine slept, or the program did.
-const OVERSLEPT: Duration = Duration::from_secs(30);
+pub(crate) const OVERSLEPT: Duration = Duration::from_secs(30);
 
 /// How long anybody waits for a connection, and then for an answer, only to tidy up: who has stopped an operation looks on meanwhile,
 /// and registries forget sessions by themselves.
