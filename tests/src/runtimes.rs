@@ -213,7 +213,7 @@ impl fmt::Display for Runtime {
     }
 }
 
-/// As [`on_all_runtimes!`], with the core's examples of a runtime as well.
+/// As `on_all_runtimes!`, with the core's examples of a runtime as well.
 #[macro_export]
 macro_rules! on_hand_made_runtimes_too {
     ($($test:ident),* $(,)?) => {
