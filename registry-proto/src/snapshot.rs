@@ -18,11 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 use crate::spec::{Digest, Repository, object, redacted};
 
-/// The newest version. Others than it and [`BEFORE`] are refused: what they leave out can't be made up.
-const VERSION: u64 = 2;
-/// The version that can't say how large a chunk may be. What has nothing to say about that is written in it still, so that whoever
-/// knows no other reads it.
-const BEFORE: u64 = 1;
+/// What others than this one leave out can't be made up: they are refused.
+const VERSION: u64 = 1;
 
 /// The state of a [`Push`](crate::flow::Push) or [`Pull`](crate::flow::Pull), from which another process can go on.
 ///
@@ -32,8 +29,8 @@ const BEFORE: u64 = 1;
 /// ```
 /// use registry_proto::{Snapshot, SnapshotFault};
 ///
-/// let newer = br#"{"version": 3, "facts": {}}"#;
-/// assert_eq!(Snapshot::parse(newer).unwrap_err().fault, SnapshotFault::Version { found: 3 });
+/// let newer = br#"{"version": 2, "facts": {}}"#;
+/// assert_eq!(Snapshot::parse(newer).unwrap_err().fault, SnapshotFault::Version { found: 2 });
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snapshot(Facts);
@@ -124,7 +121,7 @@ pub enum SnapshotFault {
     #[error("it holds no state of an operation, or was damaged ({0})")]
     Damaged(String),
     /// Another version of this software has written it.
-    #[error("it has version {found}, and only {BEFORE} and {VERSION} are understood here")]
+    #[error("it has version {found}, and only {VERSION} is understood here")]
     Version {
         /// Its version.
         found: u64,
@@ -197,7 +194,7 @@ impl Snapshot {
             SnapshotError::new(SnapshotFault::Damaged(why))
         };
         let head: Head = object(bytes).map_err(damaged)?;
-        if ![BEFORE, VERSION].contains(&head.version) {
+        if head.version != VERSION {
             return Err(SnapshotError::new(SnapshotFault::Version { found: head.version }));
         }
         let document: Document = object(bytes).map_err(damaged)?;
@@ -210,15 +207,8 @@ impl Snapshot {
 
     /// As JSON, to be kept where only its owner can read it.
     pub fn to_secret(&self) -> Secret {
-        let document = Document { version: self.version(), digest: digest(&self.0), facts: self.0.clone() };
+        let document = Document { version: VERSION, digest: digest(&self.0), facts: self.0.clone() };
         Secret::new(serde_json::to_string(&document).expect("texts and numbers are all that there is"))
-    }
-
-    fn version(&self) -> u64 {
-        match &self.0 {
-            Facts::Push(push) if push.sessions.iter().any(|open| open.session.chunk_max.is_some()) => VERSION,
-            Facts::Push(_) | Facts::Pull(_) => BEFORE,
-        }
     }
 
     /// What of a push it holds.
@@ -332,30 +322,12 @@ mod tests {
         assert_eq!(
             written.expose(),
             format!(
-                r#"{{"version":2,"facts":{{"push":{{"archive":"{}","to":{{"words":"r.example/n:v1","digest":"{}"}},"sessions":[{{"repository":"r.example/n","blob":"{}","session":{{"url":"https://r.example/v2/n/blobs/uploads/u?_state=signed","chunk_min":5,"chunk_max":9}}}}]}}}},"digest":"{digest}"}}"#,
+                r#"{{"version":1,"facts":{{"push":{{"archive":"{}","to":{{"words":"r.example/n:v1","digest":"{}"}},"sessions":[{{"repository":"r.example/n","blob":"{}","session":{{"url":"https://r.example/v2/n/blobs/uploads/u?_state=signed","chunk_min":5,"chunk_max":9}}}}]}}}},"digest":"{digest}"}}"#,
                 Digest::of(b"archive"),
                 Digest::of(b"r.example/n:v1"),
                 Digest::of(b"blob"),
             )
         );
-    }
-
-    #[test]
-    fn what_the_version_before_could_say_is_said_in_it() {
-        let Facts::Push(mut facts) = snapshot().0 else { unreachable!("it is of a push") };
-        facts.sessions[0].session.chunk_max = None;
-        let before = Snapshot::new(Facts::Push(facts));
-        let (written, digest) = (before.to_secret(), digest(&before.0));
-        assert_eq!(
-            written.expose(),
-            format!(
-                r#"{{"version":1,"facts":{{"push":{{"archive":"{}","to":{{"words":"r.example/n:v1","digest":"{}"}},"sessions":[{{"repository":"r.example/n","blob":"{}","session":{{"url":"https://r.example/v2/n/blobs/uploads/u?_state=signed","chunk_min":5}}}}]}}}},"digest":"{digest}"}}"#,
-                Digest::of(b"archive"),
-                Digest::of(b"r.example/n:v1"),
-                Digest::of(b"blob"),
-            )
-        );
-        assert_eq!(Snapshot::parse(written.expose().as_bytes()), Ok(before));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -74,6 +75,18 @@ fn sources_name_nothing_of_the_world() {
     assert!(found.is_empty(), "the core is pure, but names:\n{}", found.join("\n"));
 }
 
+/// What cargo says that a package is built from, a crate a line: its name and its version.
+fn tree(package: &str, more: &[&str]) -> String {
+    let ran = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "-p", package, "--prefix", "none", "--format", "{p}"])
+        .args(more)
+        .current_dir(core())
+        .output()
+        .expect("cargo runs this test, so it is there");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
 #[test]
 fn dependencies_are_values_only() {
     let allowed = [
@@ -109,25 +122,7 @@ fn dependencies_are_values_only() {
         "zmij",
         "registry-proto",
     ];
-    let tree = Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "-p",
-            "registry-proto",
-            "-e",
-            "normal",
-            "--features",
-            "testing",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
-        ])
-        .current_dir(core())
-        .output()
-        .expect("cargo runs this test, so it is there");
-    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
-    let tree = String::from_utf8_lossy(&tree.stdout);
+    let tree = tree("registry-proto", &["-e", "normal", "--features", "testing"]);
     let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     assert!(names.contains(&"http"), "the tree was not read: {tree}");
     let strangers: Vec<&&str> = names.iter().filter(|name| !name.is_empty() && !allowed.contains(name)).collect();
@@ -143,28 +138,20 @@ fn what_is_unmaintained_stays_where_it_is_asked_for() {
         ("registry-blocking", false),
         ("registry-async-std", true),
     ] {
-        let tree = Command::new(env!("CARGO"))
-            .args([
-                "tree",
-                "-p",
-                package,
-                "-e",
-                "normal,build",
-                "--all-features",
-                "--prefix",
-                "none",
-                "--format",
-                "{p}",
-            ])
-            .current_dir(core())
-            .output()
-            .expect("cargo runs this test, so it is there");
-        let tree = String::from_utf8_lossy(&tree.stdout).into_owned();
+        let tree = tree(package, &["-e", "normal,build", "--all-features"]);
         let found = tree.lines().any(|line| {
             ["async-std ", "surf ", "http-types ", "http-client "].iter().any(|name| line.starts_with(name))
         });
         assert_eq!(found, has_them, "{package}:\n{tree}");
     }
+}
+
+/// A simple tool that moves images without a runtime is built from little.
+#[test]
+fn the_blocking_crate_is_under_eighty_with_all_below_it() {
+    let tree = tree("registry-blocking", &["-e", "normal,build", "--no-dedupe"]);
+    let crates: BTreeSet<&str> = tree.lines().collect();
+    assert!((30..80).contains(&crates.len()), "{} crates: {crates:#?}", crates.len());
 }
 
 /// The layers from the top down, and below them the words that all of them speak.

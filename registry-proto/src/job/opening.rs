@@ -17,7 +17,6 @@ impl FileRange {
         let path = Arc::clone(self.path());
         let file = open(&path).map_err(|why| unread(&path, &why))?;
         self.read_from(file)
-            .map_err(|why| Failure::new(why.kind(), format_args!("{}: {}", path.display(), why.detail())))
     }
 }
 
@@ -30,17 +29,25 @@ mod tests {
     use crate::job::{BlobPart, FailureKind, Meter};
     use crate::spec::{Algorithm, Digest};
 
-    struct Broken;
+    /// Can't be positioned, or can't be read.
+    #[derive(Clone, Copy)]
+    enum Broken {
+        Seek,
+        Read,
+    }
 
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            Err(ErrorKind::Other.into())
+            Err(io::Error::other("no more"))
         }
     }
 
     impl Seek for Broken {
         fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
-            Err(io::Error::other("no way"))
+            match self {
+                Broken::Seek => Err(io::Error::other("no way")),
+                Broken::Read => Ok(0),
+            }
         }
     }
 
@@ -50,8 +57,11 @@ mod tests {
         let blob = BlobPart { offset: 0, size: 1, expected: Digest::of(b"x"), digester, meter: Meter::default() };
         let range = FileRange::new(Path::new("a/layer.tar").into(), 0..1, blob);
         let missing = range.clone().open_with(|_| Err::<Broken, _>(ErrorKind::NotFound.into())).unwrap_err();
-        let broken = range.open_with(|_| Ok(Broken)).unwrap_err();
-        for (why, what) in [(missing, "not found"), (broken, "no way")] {
+        let unplaced = range.clone().open_with(|_| Ok(Broken::Seek)).unwrap_err();
+        let unread = range.clone().open_with(|_| Ok(Broken::Read)).unwrap().fill(&mut [0]).unwrap_err();
+        let unsurveyed = range.open_with(|_| Ok(Broken::Read)).unwrap().survey(&mut [0]).unwrap_err();
+        for (why, what) in [(missing, "not found"), (unplaced, "no way"), (unread, "no more"), (unsurveyed, "no more")]
+        {
             assert_eq!(why.kind(), FailureKind::Source);
             let text = why.to_string();
             assert!(text.contains("a/layer.tar: ") && text.contains(what), "{text}");

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 
 use crate::digester::Digester;
+use crate::job::local::unread;
 use crate::job::{Failure, FailureKind};
 use crate::spec::Digest;
 
@@ -66,7 +67,7 @@ impl FileRange {
     /// # Errors
     /// [`FailureKind::Source`] when the file can't be positioned.
     pub fn read_from<R: Read + Seek>(self, mut file: R) -> Result<Outgoing<R>, Failure> {
-        file.seek(SeekFrom::Start(self.range.start))?;
+        file.seek(SeekFrom::Start(self.range.start)).map_err(|why| unread(&self.path, &why))?;
         let left = self.len();
         Ok(Outgoing { file, path: self.path, left, offset: self.blob.offset, blob: self.blob, pool: VecDeque::new() })
     }
@@ -104,7 +105,7 @@ impl<R: Read> Outgoing<R> {
         let got = loop {
             match self.file.read(&mut buffer[..want]) {
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                other => break other?,
+                other => break other.map_err(|why| unread(&self.path, &why))?,
             }
         };
         if got == 0 {
@@ -165,7 +166,7 @@ impl<R: Read> Outgoing<R> {
                 Ok(0) => break,
                 Ok(got) => got,
                 Err(why) if why.kind() == ErrorKind::Interrupted => continue,
-                Err(why) => return Err(why.into()),
+                Err(why) => return Err(unread(&self.path, &why)),
             };
             self.left -= got as u64;
             let Some(last) = buffer[..got].iter().rposition(|byte| *byte != 0) else {
