@@ -27,7 +27,7 @@ use registry_proto::archive::{Disk, Opened};
 use registry_proto::flow::{Destination, Operation, Push, PushOptions};
 use registry_proto::job::{
     Collecting, Completion, Failure, FailureKind, FileRange, Filing, Incoming, Job, JobId, More, Patience, Payload,
-    Phase, Plan, Progress, Received, Stage, Storage, Timeouts, reachable, share,
+    Phase, Plan, Progress, Received, Stage, Storage, Supplies, Supply, Timeouts, reachable, share,
 };
 use registry_proto::{Config, Digester, Error, Event, Flow, Session, Step, Time};
 use smol::channel::{Receiver, Sender, bounded, unbounded};
@@ -54,17 +54,19 @@ pub async fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut
     let mut flow = Operation::new(flow);
     let epoch = Instant::now();
     let (sender, answers) = unbounded();
-    let mut running = Running { session, tasks: BTreeMap::new() };
+    let mut running = Running { session, tasks: BTreeMap::new(), supplies: Supplies::default() };
     loop {
         let now = Time::from_epoch(epoch.elapsed());
         let until = match flow.poll(&mut running.session.at(now)) {
             Step::Run(job) => {
                 let (id, sender) = (job.id(), sender.clone());
-                let task = smol::spawn(async move { drop(sender.send(perform(job).await).await) });
+                let supply = running.supplies.connect(&job, || bounded(1));
+                let task = smol::spawn(async move { drop(sender.send(perform(job, supply).await).await) });
                 running.tasks.insert(id, task);
                 continue;
             }
             Step::Abort(id) => {
+                running.supplies.remove(id);
                 running.tasks.remove(&id);
                 continue;
             }
@@ -85,6 +87,7 @@ pub async fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut
             None
         };
         if let Some(done) = smol::future::or(async { answers.recv().await.ok() }, due).await {
+            running.supplies.remove(done.id());
             running.tasks.remove(&done.id());
             // An answer that nobody wants belongs to a job that was aborted.
             let _ = flow.handle(&mut running.session.at(Time::from_epoch(epoch.elapsed())), done);
@@ -97,6 +100,8 @@ pub async fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut
 struct Running<'a> {
     session: &'a mut Session,
     tasks: BTreeMap<JobId, Task<()>>,
+    /// Where the pieces of bodies go that are supplied while they are sent.
+    supplies: Supplies<Sender<Piece>>,
 }
 
 impl Drop for Running<'_> {
@@ -106,11 +111,11 @@ impl Drop for Running<'_> {
 }
 
 /// Does a job, and answers its ticket: also if the work panics, or its flow would wait for ever.
-async fn perform(job: Job) -> Completion {
+async fn perform(job: Job, supply: Supply<Sender<Piece>, Receiver<Piece>>) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
             let (head, payload) = request.into_parts();
-            let (body, pump) = Outbound::new(payload);
+            let (body, pump) = Outbound::new(payload, supply);
             let exchanging = exchange(http::Request::from_parts(head, body), plan, timeouts);
             let exchanged = smol::future::FutureExt::catch_unwind(AssertUnwindSafe(exchanging)).await;
             let exchanged = exchanged.unwrap_or_else(|_| Err((Failure::new(FailureKind::Panicked, "a bug"), None)));
@@ -123,6 +128,13 @@ async fn perform(job: Job) -> Completion {
                 Ok((head, body)) => ticket.replied(head, body, sent),
                 Err((why, filed)) => ticket.failed(local.unwrap_or(why), sent.or(filed)),
             }
+        }
+        Job::Supply(ticket, _, piece) => {
+            if let Supply::Into(body) = supply {
+                // Waits until the last one is on its way. That nobody takes it any more is told by the exchange.
+                drop(body.send(Ok(piece)).await);
+            }
+            ticket.supplied()
         }
         Job::Local(job) => smol::unblock(move || job.run(&LocalDisk)).await,
     }
@@ -297,22 +309,22 @@ fn failure_of(why: &hyper::Error) -> Failure {
 
 // ── a request's body ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// A request's body: from memory at once, from a file piece by piece.
+/// A request's body: from memory at once, from a file or from other jobs piece by piece.
 struct Outbound {
     small: Option<Bytes>,
-    pieces: Option<Pin<Box<Pieces>>>,
+    pieces: Option<Pin<Box<Receiver<Piece>>>>,
     left: u64,
     moved: Arc<AtomicU64>,
 }
 
-/// Pieces of a file, as they are read.
-type Pieces = Receiver<Result<Bytes, Failure>>;
+/// A piece of a body.
+type Piece = Result<Bytes, Failure>;
 
 /// What reads a file for a body: yields how far it came, and what was wrong with the file.
 type Pump = Task<(Option<Digester>, Option<Failure>)>;
 
 impl Outbound {
-    fn new(payload: Payload) -> (Self, Option<Pump>) {
+    fn new(payload: Payload, supply: Supply<Sender<Piece>, Receiver<Piece>>) -> (Self, Option<Pump>) {
         let mut body = Self { small: None, pieces: None, left: payload.len(), moved: Arc::default() };
         match payload {
             Payload::Empty => (body, None),
@@ -325,11 +337,17 @@ impl Outbound {
                 body.pieces = Some(Box::pin(pieces));
                 (body, Some(smol::unblock(move || read(range, &sender))))
             }
+            Payload::Supplied(_) => {
+                if let Supply::From(pieces) = supply {
+                    body.pieces = Some(Box::pin(pieces));
+                }
+                (body, None)
+            }
         }
     }
 }
 
-fn read(range: FileRange, pieces: &Sender<Result<Bytes, Failure>>) -> (Option<Digester>, Option<Failure>) {
+fn read(range: FileRange, pieces: &Sender<Piece>) -> (Option<Digester>, Option<Failure>) {
     let mut outgoing = match range.open_with(|path| File::open(path)) {
         Ok(outgoing) => outgoing,
         Err(why) => {
@@ -361,8 +379,8 @@ impl Body for Outbound {
         let this = self.get_mut();
         let next = match (this.small.take(), &mut this.pieces) {
             (Some(small), _) => Some(Ok(small)),
-            (None, Some(pieces)) => std::task::ready!(pieces.as_mut().poll_next(cx)),
-            (None, None) => None,
+            (None, Some(pieces)) if this.left > 0 => std::task::ready!(pieces.as_mut().poll_next(cx)),
+            (None, _) => None,
         };
         if let Some(Ok(piece)) = &next {
             this.left -= (piece.len() as u64).min(this.left);

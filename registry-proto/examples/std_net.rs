@@ -13,16 +13,17 @@ use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use registry_proto::archive::{Disk, Opened};
 use registry_proto::flow::{Destination, Operation, Push, PushOptions};
 use registry_proto::job::{
     Completion, Failure, FailureKind, Incoming, Job, JobId, More, Payload, Phase, Plan, Progress, Received, Stage,
-    Storage, Timeouts, reachable, share,
+    Storage, Supplies, Supply, Timeouts, reachable, share,
 };
 use registry_proto::{Config, Digester, Error, Event, Flow, Session, Step, Time};
 
@@ -43,18 +44,20 @@ pub fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut(Event
     let mut flow = Operation::new(flow);
     let epoch = Instant::now();
     let (sender, answers) = mpsc::channel();
-    let mut running = Running { session, lines: BTreeMap::new() };
+    let mut running = Running { session, lines: BTreeMap::new(), supplies: Supplies::default() };
     loop {
         let now = Time::from_epoch(epoch.elapsed());
         let until = match flow.poll(&mut running.session.at(now)) {
             Step::Run(job) => {
                 let (line, sender) = (Arc::new(Line::default()), sender.clone());
                 running.lines.insert(job.id(), Arc::clone(&line));
+                let supply = running.supplies.connect(&job, || mpsc::sync_channel(1));
                 // The answer to a job that was aborted may come too late for anybody to take it.
-                thread::spawn(move || drop(sender.send(perform(job, &line))));
+                thread::spawn(move || drop(sender.send(perform(job, supply, &line))));
                 continue;
             }
             Step::Abort(id) => {
+                running.supplies.remove(id);
                 if let Some(line) = running.lines.remove(&id) {
                     line.cut();
                 }
@@ -70,6 +73,7 @@ pub fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut(Event
         let pause = until.map_or(Duration::MAX, |until| until.since_epoch().saturating_sub(epoch.elapsed()));
         match answers.recv_timeout(pause.min(Duration::from_secs(86_400))) {
             Ok(done) => {
+                running.supplies.remove(done.id());
                 running.lines.remove(&done.id());
                 // An answer that nobody wants belongs to a job that was aborted.
                 let _ = flow.handle(&mut running.session.at(Time::from_epoch(epoch.elapsed())), done);
@@ -85,6 +89,8 @@ pub fn drive<F: Flow>(session: &mut Session, flow: F, mut tell: impl FnMut(Event
 struct Running<'a> {
     session: &'a mut Session,
     lines: BTreeMap<JobId, Arc<Line>>,
+    /// Where the pieces of bodies go that are supplied while they are sent.
+    supplies: Supplies<SyncSender<Bytes>>,
 }
 
 impl Drop for Running<'_> {
@@ -94,16 +100,26 @@ impl Drop for Running<'_> {
     }
 }
 
+/// What a job has to do with a body that other jobs supply.
+type Ends = Supply<SyncSender<Bytes>, Receiver<Bytes>>;
+
 /// Does a job, and answers its ticket: also if the work panics, or its flow would wait for ever.
-fn perform(job: Job, line: &Line) -> Completion {
+fn perform(job: Job, supply: Ends, line: &Line) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
             let mut moved = None;
-            let done = catch_unwind(AssertUnwindSafe(|| exchange(request, plan, timeouts, line, &mut moved)));
+            let done = catch_unwind(AssertUnwindSafe(|| exchange(request, supply, plan, timeouts, line, &mut moved)));
             match done.unwrap_or_else(|_| Err(Failure::new(FailureKind::Panicked, "this is a bug"))) {
                 Ok((head, body)) => ticket.replied(head, body, moved),
                 Err(why) => ticket.failed(why, moved),
             }
+        }
+        Job::Supply(ticket, _, piece) => {
+            if let Supply::Into(body) = supply {
+                // Waits until the last one is on its way. That nobody takes it any more is told by the exchange.
+                drop(body.send(piece));
+            }
+            ticket.supplied()
         }
         Job::Local(job) => job.run(&LocalDisk),
     }
@@ -135,6 +151,7 @@ type Exchanged = (http::response::Parts, Received);
 
 fn exchange(
     request: http::Request<Payload>,
+    supply: Ends,
     plan: Plan,
     timeouts: Timeouts,
     line: &Line,
@@ -146,7 +163,7 @@ fn exchange(
     socket.set_read_timeout(Some(timeouts.idle))?;
     socket.set_write_timeout(Some(timeouts.idle))?;
     // Whoever refuses a body may do so before it was read: what it says counts, not that it stopped listening.
-    let sent = send(&mut socket, &head, payload, moved)?;
+    let sent = send(&mut socket, &head, payload, supply, moved)?;
     socket.set_read_timeout(Some(timeouts.head))?;
     let mut reader = Reader { socket: &socket, read: Vec::new(), phase: Phase::Head };
     let reply = loop {
@@ -188,6 +205,7 @@ fn send(
     socket: &mut TcpStream,
     head: &http::request::Parts,
     payload: Payload,
+    supply: Ends,
     moved: &mut Option<Digester>,
 ) -> Result<Result<(), Failure>, Failure> {
     let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -224,6 +242,18 @@ fn send(
             };
             *moved = Some(outgoing.into_digester());
             sent
+        }
+        Payload::Supplied(mut left) => {
+            let Supply::From(pieces) = supply else { return Ok(Ok(())) };
+            while left > 0 {
+                // It is told of an abort by there being no sender any more.
+                let Ok(piece) = pieces.recv() else { break };
+                if let Err(why) = socket.write_all(&piece) {
+                    return Ok(Err(failure_of(&why, Phase::Body)));
+                }
+                left = left.saturating_sub(piece.len() as u64);
+            }
+            Ok(Ok(()))
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Request bodies: files that are read and hashed on a blocking thread while surf reads them as a stream.
+//! Request bodies: files that are read and hashed on a blocking thread while surf reads them as a stream, and what other jobs supply
+//! in the meantime.
 
 use std::fs::File;
 use std::io;
@@ -19,14 +20,15 @@ const PIECE: usize = 256 << 10;
 /// Pieces that may wait between file and socket: one being read, one being sent.
 const DEPTH: usize = 2;
 
-type Piece = Result<Bytes, Failure>;
+/// A piece of a body, on its way to surf.
+pub(crate) type Piece = Result<Bytes, Failure>;
 
-/// What a file body, its pump and the exchange's time limits share.
+/// What a body, its pump and the exchange's time limits share.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
     moved: AtomicU64,
-    /// The socket wants more, but the file has not come up with it: no fault of the network's.
-    waits_for_file: AtomicBool,
+    /// The socket wants more, but there is nothing more yet: no fault of the network's.
+    waits_for_more: AtomicBool,
 }
 
 impl Feed {
@@ -35,21 +37,21 @@ impl Feed {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// Whether surf waits for the file.
-    pub(crate) fn waits_for_file(&self) -> bool {
-        self.waits_for_file.load(Ordering::Relaxed)
+    /// Whether surf waits for more to send.
+    pub(crate) fn waits_for_more(&self) -> bool {
+        self.waits_for_more.load(Ordering::Relaxed)
     }
 }
 
-/// The blocking thread behind a [`FileBody`].
+/// Where a [`FedBody`] comes from: a file, by a blocking thread, or other jobs.
 #[derive(Debug)]
 pub(crate) struct Pump {
     pieces: Receiver<Piece>,
-    thread: JoinHandle<Pumped>,
+    thread: Option<JoinHandle<Pumped>>,
 }
 
 /// How a pump ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pumped {
     /// As far as the file was read and hashed.
     pub(crate) digester: Option<Digester>,
@@ -57,9 +59,9 @@ pub(crate) struct Pumped {
     pub(crate) failure: Option<Failure>,
 }
 
-/// A file, as surf reads bodies.
+/// What is not in memory, as surf reads bodies.
 #[derive(Debug)]
-pub(crate) struct FileBody {
+pub(crate) struct FedBody {
     pieces: Pin<Box<Receiver<Piece>>>,
     piece: Bytes,
     left: u64,
@@ -67,12 +69,20 @@ pub(crate) struct FileBody {
 }
 
 /// Starts to read a file range.
-pub(crate) fn start(range: FileRange) -> (FileBody, Pump, Arc<Feed>) {
+pub(crate) fn start(range: FileRange) -> (FedBody, Pump, Arc<Feed>) {
     let left = range.len();
     let (sender, pieces) = async_channel::bounded(DEPTH);
+    fed(pieces, left, Some(async_std::task::spawn_blocking(move || pump(range, &sender))))
+}
+
+/// A body of so many bytes, the pieces of which other jobs have.
+pub(crate) fn supplied(pieces: Receiver<Piece>, length: u64) -> (FedBody, Pump, Arc<Feed>) {
+    fed(pieces, length, None)
+}
+
+fn fed(pieces: Receiver<Piece>, left: u64, thread: Option<JoinHandle<Pumped>>) -> (FedBody, Pump, Arc<Feed>) {
     let feed = Arc::new(Feed::default());
-    let body = FileBody { pieces: Box::pin(pieces.clone()), piece: Bytes::new(), left, feed: Arc::clone(&feed) };
-    let thread = async_std::task::spawn_blocking(move || pump(range, &sender));
+    let body = FedBody { pieces: Box::pin(pieces.clone()), piece: Bytes::new(), left, feed: Arc::clone(&feed) };
     (body, Pump { pieces, thread }, feed)
 }
 
@@ -107,7 +117,10 @@ impl Pump {
     pub(crate) async fn stop(mut self) -> Pumped {
         // Closing wakes whoever waits at either end.
         self.pieces.close();
-        (&mut self.thread).await
+        match &mut self.thread {
+            Some(thread) => thread.await,
+            None => Pumped::default(),
+        }
     }
 }
 
@@ -118,12 +131,12 @@ impl Drop for Pump {
     }
 }
 
-impl AsyncBufRead for FileBody {
+impl AsyncBufRead for FedBody {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
         if this.piece.is_empty() && this.left > 0 {
             let polled = this.pieces.as_mut().poll_next(cx);
-            this.feed.waits_for_file.store(polled.is_pending(), Ordering::Relaxed);
+            this.feed.waits_for_more.store(polled.is_pending(), Ordering::Relaxed);
             match ready!(polled) {
                 Some(Ok(piece)) => this.piece = piece,
                 Some(Err(failure)) => return Poll::Ready(Err(io::Error::other(failure))),
@@ -144,7 +157,7 @@ impl AsyncBufRead for FileBody {
     }
 }
 
-impl AsyncRead for FileBody {
+impl AsyncRead for FedBody {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
         let piece = ready!(self.as_mut().poll_fill_buf(cx))?;
         let amount = piece.len().min(to.len());

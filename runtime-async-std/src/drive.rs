@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use async_channel::Sender;
 use async_io::Timer;
 use event_listener::Event as Wake;
 use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt as _, select_biased};
 use registry_proto::flow::Operation;
-use registry_proto::job::JobId;
+use registry_proto::job::{JobId, Supplies};
 use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
 use surf::Client as Surf;
 
+use crate::body::Piece;
 use crate::perform::perform;
 
 /// What all operations of a client share.
@@ -32,6 +34,15 @@ pub(crate) struct Driver {
 struct Running<'a> {
     driver: &'a Driver,
     jobs: BTreeMap<JobId, AbortHandle>,
+    supplies: Supplies<Sender<Piece>>,
+}
+
+impl Running<'_> {
+    /// The job is over, or is about to be.
+    fn end(&mut self, id: JobId) -> Option<AbortHandle> {
+        self.supplies.remove(id);
+        self.jobs.remove(&id)
+    }
 }
 
 impl Drop for Running<'_> {
@@ -57,7 +68,7 @@ impl Driver {
     ) -> Result<F::Output, Error> {
         let mut flow = Operation::new(flow);
         let mut answers = FuturesUnordered::new();
-        let mut running = Running { driver: self, jobs: BTreeMap::new() };
+        let mut running = Running { driver: self, jobs: BTreeMap::new(), supplies: Supplies::default() };
         let mut told = false;
         loop {
             // Before the step, so that nothing that happens during it is missed.
@@ -69,13 +80,15 @@ impl Driver {
             let until = match self.step(|cx| flow.poll(cx)) {
                 Step::Run(job) => {
                     let id = job.id();
-                    let (answer, abort) = abortable(perform(self.surf.clone(), job));
+                    // One piece is being sent, one waits.
+                    let supply = running.supplies.connect(&job, || async_channel::bounded(1));
+                    let (answer, abort) = abortable(perform(self.surf.clone(), job, supply));
                     running.jobs.insert(id, abort);
                     answers.push(answer);
                     continue;
                 }
                 Step::Abort(id) => {
-                    if let Some(abort) = running.jobs.remove(&id) {
+                    if let Some(abort) = running.end(id) {
                         abort.abort();
                     }
                     continue;
@@ -99,7 +112,7 @@ impl Driver {
                 answer = answer => {
                     // An aborted job has no answer.
                     if let Some(Ok(done)) = answer {
-                        running.jobs.remove(&done.id());
+                        running.end(done.id());
                         // Nobody's answer belongs to a job that was aborted meanwhile.
                         let _ = self.step(|cx| flow.handle(cx, done));
                     }

@@ -7,31 +7,42 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use async_channel::{Receiver, Sender};
 use async_std::future::timeout;
 use futures_util::{AsyncBufRead as _, FutureExt as _, select_biased};
 use http_client::http_types::{self, Method, Url};
 use registry_proto::Digester;
 use registry_proto::job::{
     Attended, Completion, Failure, FailureKind, Job, More, Patience, Payload, Phase, Plan, Progress, Received, Stage,
-    Timeouts,
+    Supply, Timeouts,
 };
 use surf::Client as Surf;
 
-use crate::body::{self, Feed};
+use crate::body::{self, Feed, Piece};
 use crate::connect::failure_of;
 use crate::disk::LocalDisk;
 use crate::stream::Line;
 use crate::taking::Taking;
 
+/// The ends of a body that is supplied.
+pub(crate) type Ends = Supply<Sender<Piece>, Receiver<Piece>>;
+
 /// Does a job. Its ticket is answered whatever happens, also if the work panics.
-pub(crate) async fn perform(surf: Surf, job: Job) -> Completion {
+pub(crate) async fn perform(surf: Surf, job: Job, supply: Ends) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
-            let done = AssertUnwindSafe(exchange(&surf, request, plan, timeouts)).catch_unwind().await;
+            let done = AssertUnwindSafe(exchange(&surf, request, supply, plan, timeouts)).catch_unwind().await;
             match done.unwrap_or_else(|_| Exchanged { result: Err(panicked()), moved: None }) {
                 Exchanged { result: Ok((head, body)), moved } => ticket.replied(head, body, moved),
                 Exchanged { result: Err(why), moved } => ticket.failed(why, moved),
             }
+        }
+        Job::Supply(ticket, _, piece) => {
+            if let Supply::Into(body) = supply {
+                // Whether anybody takes it is told by the exchange.
+                let _ = body.send(Ok(piece)).await;
+            }
+            ticket.supplied()
         }
         Job::Local(job) => {
             let wanted = Wanted::default();
@@ -60,18 +71,25 @@ struct Exchanged {
     moved: Option<Digester>,
 }
 
-async fn exchange(surf: &Surf, request: http::Request<Payload>, plan: Plan, timeouts: Timeouts) -> Exchanged {
+async fn exchange(
+    surf: &Surf,
+    request: http::Request<Payload>,
+    supply: Ends,
+    plan: Plan,
+    timeouts: Timeouts,
+) -> Exchanged {
     let (head, payload) = request.into_parts();
     let length = payload.len();
-    let (body, pump) = match payload {
-        Payload::Empty => (http_types::Body::empty(), None),
-        Payload::Bytes(bytes) => (http_types::Body::from_bytes(bytes.to_vec()), None),
-        Payload::File(range) => {
-            let (file, pump, feed) = body::start(range);
-            // 32-bit machines can't express a longer body in http-types.
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            (http_types::Body::from_reader(file, Some(length)), Some((pump, feed)))
-        }
+    let fed = |(body, pump, feed)| {
+        // 32-bit machines can't express a longer body in http-types.
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        (http_types::Body::from_reader(body, Some(length)), Some((pump, feed)))
+    };
+    let (body, pump) = match (payload, supply) {
+        (Payload::Bytes(bytes), _) => (http_types::Body::from_bytes(bytes.to_vec()), None),
+        (Payload::File(range), _) => fed(body::start(range)),
+        (Payload::Supplied(length), Supply::From(pieces)) => fed(body::supplied(pieces, length)),
+        (Payload::Empty | Payload::Supplied(_), _) => (http_types::Body::empty(), None),
     };
     let feed = pump.as_ref().map(|(_, feed)| feed.as_ref());
     let (mut line, captures) = Line::new();
@@ -192,8 +210,8 @@ async fn stalled(line: &mut Line, feed: Option<&Feed>, length: u64, timeouts: Ti
     let (mut patience, mut looked) = (Patience::new(timeouts, length), Instant::now());
     loop {
         let now = Instant::now();
-        // A file that is slow to come is no fault of the peer's.
-        let waited = if feed.is_some_and(Feed::waits_for_file) { Duration::ZERO } else { now - looked };
+        // What is slow to come to us is no fault of the peer's.
+        let waited = if feed.is_some_and(Feed::waits_for_more) { Duration::ZERO } else { now - looked };
         looked = now;
         // Bodies in memory are handed over at once.
         match patience.look(feed.map_or(length, Feed::moved), waited) {

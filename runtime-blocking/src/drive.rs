@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use registry_proto::flow::Operation;
-use registry_proto::job::{Completion, Job, JobId};
+use registry_proto::job::{Completion, Job, JobId, Supplies};
 use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
 
 use crate::connect::Agents;
-use crate::perform::{Stop, perform};
+use crate::perform::{Ends, Stop, perform};
 
 /// How long the end of an operation waits for threads that were told to stop. They look up far more often, but for those that
 /// can't: a reader that was lent to us ([`Feed`](registry_proto::archive::Feed)) may wait for a pipe that says nothing any more,
@@ -39,6 +40,15 @@ struct Running<'a> {
     driver: &'a Driver,
     inbox: u64,
     jobs: BTreeMap<JobId, Stop>,
+    supplies: Supplies<SyncSender<Bytes>>,
+}
+
+impl Running<'_> {
+    /// The job is over, or is about to be.
+    fn end(&mut self, id: JobId) -> Option<Stop> {
+        self.supplies.remove(id);
+        self.jobs.remove(&id)
+    }
 }
 
 impl Drop for Running<'_> {
@@ -74,7 +84,9 @@ impl Driver {
     ) -> Result<F::Output, Error> {
         let mut flow = Operation::new(flow);
         let (sender, inbox) = mpsc::channel();
-        let mut running = Running { driver: self, inbox: self.register(sender.clone()), jobs: BTreeMap::new() };
+        let inbox_key = self.register(sender.clone());
+        let mut running =
+            Running { driver: self, inbox: inbox_key, jobs: BTreeMap::new(), supplies: Supplies::default() };
         let mut workers = Workers::new(Arc::clone(self), sender);
         let mut told = false;
         loop {
@@ -86,11 +98,13 @@ impl Driver {
                 Step::Run(job) => {
                     let stop = Stop::default();
                     running.jobs.insert(job.id(), Arc::clone(&stop));
-                    workers.start(job, stop);
+                    // One piece is being sent, one waits.
+                    let supply = running.supplies.connect(&job, || mpsc::sync_channel(1));
+                    workers.start((job, supply, stop));
                     continue;
                 }
                 Step::Abort(id) => {
-                    if let Some(stop) = running.jobs.remove(&id) {
+                    if let Some(stop) = running.end(id) {
                         stop.store(true, Ordering::Relaxed);
                     }
                     continue;
@@ -110,7 +124,7 @@ impl Driver {
                 .map_or(Duration::from_secs(86_400), |time| time.since_epoch().saturating_sub(self.epoch.elapsed()));
             match inbox.recv_timeout(pause) {
                 Ok(Message::Done(done)) => {
-                    running.jobs.remove(&done.id());
+                    running.end(done.id());
                     // Nobody's answer belongs to a job that was aborted meanwhile.
                     let _ = self.step(|cx| flow.handle(cx, done));
                 }
@@ -158,12 +172,15 @@ impl Driver {
     }
 }
 
+/// A job, what it has to do with others, and whether it is still wanted.
+type Work = (Job, Ends, Stop);
+
 /// Threads for the jobs of one operation: as many as there ever were jobs at a time.
 struct Workers {
     driver: Arc<Driver>,
     answers: Sender<Message>,
-    queue: Sender<(Job, Stop)>,
-    waiting: Arc<Mutex<Receiver<(Job, Stop)>>>,
+    queue: Sender<Work>,
+    waiting: Arc<Mutex<Receiver<Work>>>,
     started: usize,
     busy: Arc<AtomicUsize>,
 }
@@ -175,7 +192,7 @@ impl Workers {
         Self { driver, answers, queue, waiting, started: 0, busy: Arc::default() }
     }
 
-    fn start(&mut self, job: Job, stop: Stop) {
+    fn start(&mut self, work: Work) {
         if self.busy.fetch_add(1, Ordering::SeqCst) >= self.started {
             self.started += 1;
             let driver = Arc::clone(&self.driver);
@@ -184,8 +201,8 @@ impl Workers {
                 loop {
                     // The lock is held while waiting: whoever has it takes the next job, the others queue for the lock.
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok((job, stop)) = next else { break };
-                    let done = perform(&driver.agents, job, &stop);
+                    let Ok((job, supply, stop)) = next else { break };
+                    let done = perform(&driver.agents, job, supply, &stop);
                     busy.fetch_sub(1, Ordering::SeqCst);
                     if answers.send(Message::Done(done)).is_err() {
                         break;
@@ -193,7 +210,7 @@ impl Workers {
                 }
             });
         }
-        self.queue.send((job, stop)).expect("the receiving end lives beside the sending one");
+        self.queue.send(work).expect("the receiving end lives beside the sending one");
     }
 
     /// Waits until nothing more is done, but not for ever: all jobs have been told to stop.

@@ -5,13 +5,15 @@ use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use bytes::{Buf as _, Bytes};
 use http::Method;
 use registry_proto::Digester;
 use registry_proto::job::{
     Attended, Completion, Failure, FailureKind, Incoming, Job, More, Outgoing, Payload, Phase, Plan, Progress,
-    Received, Timeouts,
+    Received, Supply, Timeouts,
 };
 use ureq::{Agent, Body, SendBody};
 
@@ -22,22 +24,36 @@ use crate::socket::{SendingBody, Stoppable};
 /// What is taken of a reply at a time that goes to a file.
 const BUFFER: usize = 256 << 10;
 
+/// How often somebody who waits for a piece looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Longer than any request takes.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Set when nobody wants a job's answer any more. Whoever waits for the network notices soon.
 pub(crate) type Stop = Arc<AtomicBool>;
 
+/// The ends of a body that is supplied.
+pub(crate) type Ends = Supply<SyncSender<Bytes>, Receiver<Bytes>>;
+
 /// Does a job. Its ticket is answered whatever happens, also if the work panics.
-pub(crate) fn perform(agents: &Agents, job: Job, stop: &Stop) -> Completion {
+pub(crate) fn perform(agents: &Agents, job: Job, supply: Ends, stop: &Stop) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
             let mut moved = None;
-            let done = catch_unwind(AssertUnwindSafe(|| exchange(agents, request, plan, timeouts, stop, &mut moved)));
+            let done =
+                catch_unwind(AssertUnwindSafe(|| exchange(agents, request, supply, plan, timeouts, stop, &mut moved)));
             match done.unwrap_or_else(|_| Err(panicked())) {
                 Ok((head, body)) => ticket.replied(head, body, moved),
                 Err(why) => ticket.failed(why, moved),
             }
+        }
+        Job::Supply(ticket, _, piece) => {
+            if let Supply::Into(body) = supply {
+                // Whether anybody takes it is told by the exchange.
+                let _ = body.send(piece);
+            }
+            ticket.supplied()
         }
         Job::Local(job) => job.run(&Attended::new(&LocalDisk, stop)),
     }
@@ -50,6 +66,7 @@ fn panicked() -> Failure {
 fn exchange(
     agents: &Agents,
     request: http::Request<Payload>,
+    supply: Ends,
     plan: Plan,
     timeouts: Timeouts,
     stop: &Stop,
@@ -61,18 +78,21 @@ fn exchange(
     let response = match payload {
         Payload::File(range) => {
             let outgoing = range.open_with(|path| File::open(path))?;
-            let mut body = OutgoingBody::new(outgoing, timeouts, Arc::clone(stop));
-            let request = configured(agent, http::Request::from_parts(head, ()), timeouts);
-            let (head, ()) = request.into_parts();
-            let request = http::Request::from_parts(head, SendBody::from_reader(&mut body));
-            let response = agent.run(request);
-            let (digester, failure) = body.finish();
-            *moved = Some(digester);
+            let left = outgoing.remaining();
+            let mut body = OutgoingBody::new(outgoing, left, timeouts, Arc::clone(stop));
+            let response = send(agent, head, &mut body, timeouts);
+            let (outgoing, failure) = body.finish();
+            *moved = Some(outgoing.into_digester());
             // What is wrong with the file is told apart from what became of the connection because of it.
             match (response, failure) {
                 (Err(_), Some(local)) => return Err(local),
                 (response, _) => response,
             }
+        }
+        Payload::Supplied(length) => {
+            let Supply::From(pieces) = supply else { return Err(panicked()) };
+            let supplied = Supplied { pieces, piece: Bytes::new(), stop: Arc::clone(stop) };
+            send(agent, head, &mut OutgoingBody::new(supplied, length, timeouts, Arc::clone(stop)), timeouts)
         }
         Payload::Bytes(bytes) => agent.run(configured(agent, http::Request::from_parts(head, &bytes[..]), timeouts)),
         // Without the explicit nothing, ureq would announce a body of unknown length.
@@ -91,6 +111,18 @@ fn exchange(
     let response = response?;
     agents.check(response.headers())?;
     receive(response, plan, timeouts, stop, moved)
+}
+
+/// Sends a request whose body comes as it can.
+fn send<F: Fill>(
+    agent: &Agent,
+    head: http::request::Parts,
+    body: &mut OutgoingBody<F>,
+    timeouts: Timeouts,
+) -> Result<http::Response<Body>, ureq::Error> {
+    let request = configured(agent, http::Request::from_parts(head, ()), timeouts);
+    let (head, ()) = request.into_parts();
+    agent.run(http::Request::from_parts(head, SendBody::from_reader(body)))
 }
 
 /// The request with its time limits.
@@ -175,9 +207,49 @@ pub(crate) fn aborted() -> Failure {
     Failure::new(FailureKind::Cut, "aborted")
 }
 
-/// A file on its way into ureq's buffer: hashed as it is read, exactly as long as was announced.
-struct OutgoingBody {
-    outgoing: Outgoing<File>,
+/// Where the bytes of a body come from.
+trait Fill {
+    /// Some bytes, at least one.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Failure>;
+}
+
+/// A file, hashed as it is read.
+impl Fill for Outgoing<File> {
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        Self::fill(self, buffer)
+    }
+}
+
+/// What other jobs bring.
+struct Supplied {
+    pieces: Receiver<Bytes>,
+    piece: Bytes,
+    stop: Stop,
+}
+
+impl Fill for Supplied {
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        while self.piece.is_empty() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(aborted());
+            }
+            match self.pieces.recv_timeout(LOOK) {
+                Ok(piece) => self.piece = piece,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::new(FailureKind::Source, "the body ended early"));
+                }
+            }
+        }
+        let got = self.piece.len().min(buffer.len());
+        self.piece.copy_to_slice(&mut buffer[..got]);
+        Ok(got)
+    }
+}
+
+/// A body on its way into ureq's buffer, exactly as long as was announced.
+struct OutgoingBody<F> {
+    outgoing: F,
     sending: SendingBody,
     /// What ureq has not been given yet; also of a body that is only pretended to be sent.
     left: u64,
@@ -185,17 +257,17 @@ struct OutgoingBody {
     failure: Option<Failure>,
 }
 
-impl OutgoingBody {
-    fn new(outgoing: Outgoing<File>, timeouts: Timeouts, stop: Stop) -> Self {
-        Self { left: outgoing.remaining(), outgoing, sending: SendingBody::start(timeouts), stop, failure: None }
+impl<F> OutgoingBody<F> {
+    fn new(outgoing: F, left: u64, timeouts: Timeouts, stop: Stop) -> Self {
+        Self { left, outgoing, sending: SendingBody::start(timeouts), stop, failure: None }
     }
 
-    fn finish(self) -> (Digester, Option<Failure>) {
-        (self.outgoing.into_digester(), self.failure)
+    fn finish(self) -> (F, Option<Failure>) {
+        (self.outgoing, self.failure)
     }
 }
 
-impl Read for OutgoingBody {
+impl<F: Fill> Read for OutgoingBody<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(io::Error::other(aborted()));

@@ -1,4 +1,5 @@
-//! Request bodies: files that are read and hashed on a blocking thread while hyper writes them to the socket.
+//! Request bodies: files that are read and hashed on a blocking thread while hyper writes them to the socket, and what other
+//! jobs supply in the meantime.
 
 use std::fs::File;
 use std::pin::Pin;
@@ -23,34 +24,37 @@ const DEPTH: usize = 2;
 pub(crate) enum OutgoingBody {
     /// All of it, in memory.
     Bytes(Option<Bytes>),
-    /// Fed by a [`Pump`].
-    File { feed: Arc<Feed>, left: u64 },
+    /// Fed by a [`Pump`], or by other jobs.
+    Fed { feed: Arc<Feed>, left: u64 },
 }
 
-/// What a file body, its pump and the exchange's time limits share.
+/// A piece of a body, on its way to hyper.
+pub(crate) type Piece = Result<Bytes, Failure>;
+
+/// What a body, its pump and the exchange's time limits share.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
     state: Mutex<FeedState>,
     moved: AtomicU64,
-    /// hyper wants more, but the file has not come up with it: no fault of the network's.
-    waits_for_file: AtomicBool,
+    /// hyper wants more, but there is nothing more yet: no fault of the network's.
+    waits_for_more: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct FeedState {
-    pieces: Option<mpsc::Receiver<Result<Bytes, Failure>>>,
+    pieces: Option<mpsc::Receiver<Piece>>,
     waker: Option<Waker>,
 }
 
-/// The blocking thread behind a file body.
+/// Where a body comes from that is not in memory: a file, by a blocking thread, or other jobs.
 #[derive(Debug)]
 pub(crate) struct Pump {
     feed: Arc<Feed>,
-    thread: JoinHandle<Pumped>,
+    thread: Option<JoinHandle<Pumped>>,
 }
 
 /// How a pump ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pumped {
     /// As far as the file was read and hashed.
     pub(crate) digester: Option<Digester>,
@@ -59,24 +63,28 @@ pub(crate) struct Pumped {
 }
 
 impl OutgoingBody {
-    /// The body for a payload, and the pump that feeds it if it is a file.
-    pub(crate) fn new(payload: Payload) -> (Self, Option<Pump>) {
+    /// The body for a payload, and what feeds it if it is not in memory; `supplied` is where its pieces come from if other jobs have
+    /// them.
+    pub(crate) fn new(payload: Payload, supplied: Option<mpsc::Receiver<Piece>>) -> (Self, Option<Pump>) {
+        let left = payload.len();
+        let fed = |pieces, thread| {
+            let feed = Arc::new(Feed::default());
+            feed.lock().pieces = pieces;
+            (Self::Fed { feed: Arc::clone(&feed), left }, Some(Pump { feed, thread }))
+        };
         match payload {
             Payload::Empty => (Self::Bytes(None), None),
             Payload::Bytes(bytes) => (Self::Bytes(Some(bytes)), None),
             Payload::File(range) => {
-                let left = range.len();
                 let (sender, pieces) = mpsc::channel(DEPTH);
-                let feed = Arc::new(Feed::default());
-                feed.lock().pieces = Some(pieces);
-                let thread = tokio::task::spawn_blocking(move || pump(range, &sender));
-                (Self::File { feed: Arc::clone(&feed), left }, Some(Pump { feed, thread }))
+                fed(Some(pieces), Some(tokio::task::spawn_blocking(move || pump(range, &sender))))
             }
+            Payload::Supplied(_) => fed(supplied, None),
         }
     }
 }
 
-fn pump(range: FileRange, sender: &mpsc::Sender<Result<Bytes, Failure>>) -> Pumped {
+fn pump(range: FileRange, sender: &mpsc::Sender<Piece>) -> Pumped {
     let mut outgoing = match range.open_with(|path| File::open(path)) {
         Ok(outgoing) => outgoing,
         Err(failure) => {
@@ -110,7 +118,8 @@ impl Pump {
     /// go on sending for as long as it can.
     pub(crate) async fn stop(mut self) -> Pumped {
         self.feed.stop();
-        (&mut self.thread)
+        let Some(thread) = &mut self.thread else { return Pumped::default() };
+        thread
             .await
             .unwrap_or_else(|why| Pumped { digester: None, failure: Some(Failure::new(FailureKind::Panicked, why)) })
     }
@@ -127,9 +136,9 @@ impl Feed {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// Whether hyper waits for the file.
-    pub(crate) fn waits_for_file(&self) -> bool {
-        self.waits_for_file.load(Ordering::Relaxed)
+    /// Whether hyper waits for more to send.
+    pub(crate) fn waits_for_more(&self) -> bool {
+        self.waits_for_more.load(Ordering::Relaxed)
     }
 
     fn stop(&self) {
@@ -154,14 +163,14 @@ impl Body for OutgoingBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         match self.get_mut() {
             Self::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::File { left: 0, .. } => Poll::Ready(None),
-            Self::File { feed, left } => {
+            Self::Fed { left: 0, .. } => Poll::Ready(None),
+            Self::Fed { feed, left } => {
                 let mut state = feed.lock();
                 let Some(pieces) = &mut state.pieces else {
                     return Poll::Ready(Some(Err(Failure::new(FailureKind::Cut, "the reply came first"))));
                 };
                 let polled = pieces.poll_recv(cx);
-                feed.waits_for_file.store(polled.is_pending(), Ordering::Relaxed);
+                feed.waits_for_more.store(polled.is_pending(), Ordering::Relaxed);
                 match polled {
                     Poll::Pending => {
                         state.waker = Some(cx.waker().clone());
@@ -177,7 +186,7 @@ impl Body for OutgoingBody {
                     }
                     Poll::Ready(Some(Err(failure))) => Poll::Ready(Some(Err(failure))),
                     Poll::Ready(None) => {
-                        Poll::Ready(Some(Err(Failure::new(FailureKind::Source, "the file ended early"))))
+                        Poll::Ready(Some(Err(Failure::new(FailureKind::Source, "the body ended early"))))
                     }
                 }
             }
@@ -187,14 +196,14 @@ impl Body for OutgoingBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Bytes(bytes) => bytes.is_none(),
-            Self::File { left, .. } => *left == 0,
+            Self::Fed { left, .. } => *left == 0,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(match self {
             Self::Bytes(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
-            Self::File { left, .. } => *left,
+            Self::Fed { left, .. } => *left,
         })
     }
 }

@@ -8,11 +8,12 @@ use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use registry_proto::flow::Operation;
-use registry_proto::job::JobId;
+use registry_proto::job::{JobId, Supplies};
 use registry_proto::{Config, Context, Error, Event, Flow, Session, Step, Time};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::body::Piece;
 use crate::connect::Http;
 use crate::perform::perform;
 
@@ -30,6 +31,15 @@ pub(crate) struct Driver {
 struct Running<'a> {
     driver: &'a Driver,
     jobs: BTreeMap<JobId, AbortHandle>,
+    supplies: Supplies<mpsc::Sender<Piece>>,
+}
+
+impl Running<'_> {
+    /// The job is over, or is about to be.
+    fn end(&mut self, id: JobId) -> Option<AbortHandle> {
+        self.supplies.remove(id);
+        self.jobs.remove(&id)
+    }
 }
 
 impl Drop for Running<'_> {
@@ -55,7 +65,7 @@ impl Driver {
     ) -> Result<F::Output, Error> {
         let mut flow = Operation::new(flow);
         let mut answers = FuturesUnordered::new();
-        let mut running = Running { driver: self, jobs: BTreeMap::new() };
+        let mut running = Running { driver: self, jobs: BTreeMap::new(), supplies: Supplies::default() };
         let mut generation = self.generation.subscribe();
         // It may have been cancelled before it began.
         cancelled.mark_changed();
@@ -66,13 +76,15 @@ impl Driver {
             let until = match self.step(|cx| flow.poll(cx)) {
                 Step::Run(job) => {
                     let id = job.id();
-                    let (answer, abort) = abortable(perform(self.http.clone(), job));
+                    // One piece is being sent, one waits.
+                    let supply = running.supplies.connect(&job, || mpsc::channel(1));
+                    let (answer, abort) = abortable(perform(self.http.clone(), job, supply));
                     running.jobs.insert(id, abort);
                     answers.push(answer);
                     continue;
                 }
                 Step::Abort(id) => {
-                    if let Some(abort) = running.jobs.remove(&id) {
+                    if let Some(abort) = running.end(id) {
                         abort.abort();
                     }
                     continue;
@@ -96,7 +108,7 @@ impl Driver {
                 Some(answer) = answers.next() => {
                     // An aborted job has no answer.
                     if let Ok(done) = answer {
-                        running.jobs.remove(&done.id());
+                        running.end(done.id());
                         // Nobody's answer belongs to a job that was aborted meanwhile.
                         let _ = self.step(|cx| flow.handle(cx, done));
                     }

@@ -11,26 +11,38 @@ use futures_util::FutureExt as _;
 use http_body::Body as _;
 use registry_proto::Digester;
 use registry_proto::job::{
-    Attended, Completion, Failure, FailureKind, Job, More, Patience, Payload, Phase, Plan, Progress, Received, Timeouts,
+    Attended, Completion, Failure, FailureKind, Job, More, Patience, Payload, Phase, Plan, Progress, Received, Supply,
+    Timeouts,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::body::{Feed, OutgoingBody};
+use crate::body::{Feed, OutgoingBody, Piece};
 use crate::connect::{Http, failure_of};
 use crate::disk::LocalDisk;
 use crate::stream::Line;
 use crate::taking::Taking;
 
+/// The ends of a body that is supplied.
+pub(crate) type Ends = Supply<mpsc::Sender<Piece>, mpsc::Receiver<Piece>>;
+
 /// Does a job. Its ticket is answered whatever happens, also if the work panics.
-pub(crate) async fn perform(http: Http, job: Job) -> Completion {
+pub(crate) async fn perform(http: Http, job: Job, supply: Ends) -> Completion {
     match job {
         Job::Exchange(ticket, request, plan, timeouts) => {
-            let done = AssertUnwindSafe(exchange(&http, request, plan, timeouts)).catch_unwind().await;
+            let supplied = if let Supply::From(pieces) = supply { Some(pieces) } else { None };
+            let done = AssertUnwindSafe(exchange(&http, request, supplied, plan, timeouts)).catch_unwind().await;
             match done.unwrap_or_else(|_| Exchanged { result: Err(panicked()), moved: None }) {
                 Exchanged { result: Ok((head, body)), moved } => ticket.replied(head, body, moved),
                 Exchanged { result: Err(why), moved } => ticket.failed(why, moved),
             }
+        }
+        Job::Supply(ticket, _, piece) => {
+            if let Supply::Into(body) = supply {
+                // Whether anybody takes it is told by the exchange.
+                let _ = body.send(Ok(piece)).await;
+            }
+            ticket.supplied()
         }
         Job::Local(job) => {
             let wanted = Wanted::default();
@@ -66,9 +78,15 @@ struct Exchanged {
     moved: Option<Digester>,
 }
 
-async fn exchange(http: &Http, request: http::Request<Payload>, plan: Plan, timeouts: Timeouts) -> Exchanged {
+async fn exchange(
+    http: &Http,
+    request: http::Request<Payload>,
+    supplied: Option<mpsc::Receiver<Piece>>,
+    plan: Plan,
+    timeouts: Timeouts,
+) -> Exchanged {
     let (head, payload) = request.into_parts();
-    let (body, pump) = OutgoingBody::new(payload);
+    let (body, pump) = OutgoingBody::new(payload, supplied);
     let mut request = http::Request::from_parts(head, body);
     let length = request.body().size_hint().exact().unwrap_or(0);
     let feed = pump.as_ref().map(|pump| Arc::clone(pump.feed()));
@@ -150,8 +168,8 @@ async fn stalled(line: &mut Line, feed: Option<&Feed>, length: u64, timeouts: Ti
     let (mut patience, mut looked) = (Patience::new(timeouts, length), Instant::now());
     loop {
         let now = Instant::now();
-        // A file that is slow to come is no fault of the peer's.
-        let waited = if feed.is_some_and(Feed::waits_for_file) { Duration::ZERO } else { now - looked };
+        // What is slow to come to us is no fault of the peer's.
+        let waited = if feed.is_some_and(Feed::waits_for_more) { Duration::ZERO } else { now - looked };
         looked = now;
         // Bodies in memory are handed over at once.
         match patience.look(feed.map_or(length, Feed::moved), waited) {

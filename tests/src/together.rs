@@ -293,12 +293,6 @@ impl Together {
                 true
             }
             (Operation::Delete(_) | Operation::Untag(_), Error::Registry(_)) if again && text.contains("404") => true,
-            // One piece is the most that is in memory.
-            (Operation::Copy { to, .. }, Error::Misuse(_)) => {
-                let at = usize::from(to.repository().registry().as_str() == THERE);
-                let refuses = self.registries[at].profile().patch != Support::Yes;
-                (refuses || self.config.upload == UploadPolicy::Monolithic) && text.contains("in one request")
-            }
             (_, Error::Transport { .. } | Error::Registry(_) | Error::Denied(_)) => self.faults != Faults::default(),
             (_, Error::Integrity { .. } | Error::Protocol { .. }) => self.faults.spoilt_replies > 0,
             _ => false,

@@ -7,16 +7,16 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that can't go on may as well stop")]
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 
 use bytes::Bytes;
 use http::StatusCode;
 use registry_proto::archive::make::MemoryDisk;
-use registry_proto::flow::{Copied, Copy, CopyOptions};
+use registry_proto::flow::{Copied, Copy, CopyOptions, Each, Fleet};
 use registry_proto::spec::{Descriptor, Digest, ImageManifest, MediaType};
-use registry_proto::testing::registry::{Mount, Outcome, Profile, Registry, Support};
+use registry_proto::testing::registry::{Auth, Mount, Outcome, Profile, Registry, Support};
 use registry_proto::testing::simulation::{Faults, Ran, Simulation};
-use registry_proto::{Config, Error, Session};
+use registry_proto::{Config, Error, Session, UploadPolicy};
 use registry_tests::copies::{CopyScenario, HERE, THERE};
 use registry_tests::images::{image, put};
 use registry_tests::seeds::{for_every_seed, number};
@@ -75,6 +75,7 @@ fn a_killed_copy_is_simply_done_again() {
 struct Pair {
     world: Simulation,
     config: Config,
+    seed: u64,
     layer: Digest,
 }
 
@@ -82,6 +83,10 @@ impl Pair {
     const SIZE: usize = 10_000;
 
     fn new(here: Profile, there: Profile) -> Self {
+        Self::of_seed(1, here, there)
+    }
+
+    fn of_seed(seed: u64, here: Profile, there: Profile) -> Self {
         let mut source = Registry::new(here);
         let bytes: Vec<u8> = (0..Self::SIZE).map(|at| ((at * at) >> 3) as u8).collect();
         let layer = source.insert_blob("a", bytes.into());
@@ -96,16 +101,16 @@ impl Pair {
         }
         .to_manifest();
         source.insert_manifest("a", Some("v1"), manifest.bytes().clone(), MediaType::OCI_MANIFEST.as_str()).unwrap();
-        let world = Simulation::new(1, source, MemoryDisk::default()).with_registry(THERE, Registry::new(there));
+        let world = Simulation::new(seed, source, MemoryDisk::default()).with_registry(THERE, Registry::new(there));
         let mut config = Config::default();
         config.piece = NonZeroU64::new(1000).unwrap();
-        Self { world, config, layer }
+        Self { world, config, seed, layer }
     }
 
     fn copy(&mut self) -> Ran<Copied> {
         let (from, to) = (format!("{HERE}/a:v1"), format!("{THERE}/b:v1"));
         let copy = Copy::new(from.parse().unwrap(), to.parse().unwrap(), CopyOptions::default());
-        self.world.run(&mut Session::new(self.config.clone(), 1), copy)
+        self.world.run(&mut Session::new(self.config.clone(), self.seed), copy)
     }
 
     /// Nothing of the layer was committed, and its session was given up.
@@ -192,21 +197,97 @@ fn a_registry_that_takes_no_notice_of_range() {
     }
 }
 
+/// What does not fit into memory is sent while it is fetched.
 #[test]
 fn a_registry_that_takes_no_chunks() {
     let mut there = Profile::distribution_3();
     there.patch = Support::No(StatusCode::METHOD_NOT_ALLOWED);
-    for (piece, good) in [(1000, false), (20_000, true)] {
+    for (piece, pieces) in [(999, 11), (1000, 10), (5000, 2), (9999, 2), (20_000, 1)] {
         let mut pair = Pair::new(Profile::distribution_3(), there.clone());
         pair.config.piece = NonZeroU64::new(piece).unwrap();
-        match pair.copy().result {
-            Ok(_) => assert!(good),
-            Err(why) => {
-                assert!(!good && why.to_string().contains("in one request, from memory"), "{why}");
-                pair.check_clean();
+        let ran = pair.copy();
+        ran.result.unwrap();
+        let there = pair.world.registry_of(THERE);
+        let bytes = there.blob("b", pair.layer.as_str()).unwrap();
+        assert_eq!((Digest::of(&bytes), there.ledger().commits_of("b", &pair.layer)), (pair.layer.clone(), 1));
+        // (The configuration is sent beside it.)
+        assert!(ran.most_in_memory <= piece + 2, "{} bytes in memory", ran.most_in_memory);
+        // (Only by asking is it found out that no chunks are taken, so that a piece can have been fetched twice.)
+        let layer = format!("GET http://{HERE}/v2/a/blobs/{}", pair.layer);
+        let fetched = ran.requests.iter().filter(|asked| asked.line == layer).count();
+        assert!((pieces..=pieces + 3).contains(&fetched), "{piece}: {:#?}", ran.requests);
+    }
+}
+
+/// One request for all of it is what some want anyway.
+#[test]
+fn one_request_for_a_blob_of_any_size() {
+    let mut pair = Pair::new(Profile::distribution_3(), Profile::strict());
+    pair.config.upload = UploadPolicy::Monolithic;
+    let ran = pair.copy();
+    ran.result.unwrap();
+    let count = |start: &str| ran.requests.iter().filter(|asked| asked.line.starts_with(start)).count();
+    assert_eq!((count("PATCH "), count("PUT "), count("POST ")), (0, 3, 2), "{:#?}", ran.requests);
+    let sent: Vec<u64> = ran.requests.iter().map(|asked| asked.got).filter(|got| *got > 1000).collect();
+    assert_eq!(sent, [Pair::SIZE as u64]);
+}
+
+/// Wherever it breaks off, it starts again from its beginning, and what the registry has is right.
+#[test]
+fn one_request_is_made_again_when_it_was_cut_or_its_token_expired() {
+    let mut there = Profile::distribution_3();
+    there.patch = Support::No(StatusCode::METHOD_NOT_ALLOWED);
+    there.requires_auth = Some(Auth::bearer("/token", "r"));
+    let (mut right, mut again) = (0, 0);
+    for seed in 0..400 {
+        let mut pair = Pair::of_seed(seed, Profile::distribution_3(), there.clone());
+        pair.config.upload = if seed % 2 == 0 { UploadPolicy::Monolithic } else { UploadPolicy::Auto };
+        let mut faults = Faults::default();
+        (faults.requests, faults.revoked_tokens) = (60, 15);
+        pair.world = pair.world.with_faults(faults);
+        let ran = pair.copy();
+        let puts =
+            ran.requests.iter().filter(|asked| asked.line.starts_with("PUT ") && asked.line.contains("/uploads/"));
+        again += puts.count().saturating_sub(2);
+        let there = pair.world.registry_of(THERE);
+        assert_eq!(there.ledger().mismatches, [], "{seed}");
+        match ran.result {
+            Ok(_) => {
+                right += 1;
+                assert_eq!(Digest::of(&there.blob("b", pair.layer.as_str()).unwrap()), pair.layer, "{seed}");
             }
+            Err(Error::Transport { .. } | Error::Registry(_) | Error::Denied(_)) => {}
+            Err(why) => panic!("{seed}: {why}"),
         }
     }
+    assert!(right > 380 && again > 100, "{right} of 400 were right; {again} requests were made again");
+}
+
+/// Each of two registries holds all its places for requests that wait for pieces from the other one.
+#[test]
+fn requests_that_wait_for_pieces_do_not_keep_them_from_being_fetched() {
+    let mut one = Profile::distribution_3();
+    one.patch = Support::No(StatusCode::METHOD_NOT_ALLOWED);
+    let mut here = Registry::new(one.clone());
+    let mut there = Registry::new(one);
+    let layers: Vec<Vec<u8>> = (0..8u8).map(|at| vec![at; 9000]).collect();
+    let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    put(&mut here, "a", Some("v1"), &image(&layers));
+    let others: Vec<Vec<u8>> = (100..108u8).map(|at| vec![at; 9000]).collect();
+    let others: Vec<&[u8]> = others.iter().map(Vec::as_slice).collect();
+    put(&mut there, "c", Some("v1"), &image(&others));
+    let mut world = Simulation::new(1, here, MemoryDisk::default()).with_registry(THERE, there);
+    let mut config = Config::default();
+    config.piece = NonZeroU64::new(1000).unwrap();
+    config.upload = UploadPolicy::Monolithic;
+    config.requests_per_registry = NonZeroUsize::new(2).unwrap();
+    let copy = |from: String, to: String| {
+        Each::new(Copy::new(from.parse().unwrap(), to.parse().unwrap(), CopyOptions::default()))
+    };
+    let both =
+        [copy(format!("{HERE}/a:v1"), format!("{THERE}/b:v1")), copy(format!("{THERE}/c:v1"), format!("{HERE}/d:v1"))];
+    let ran = world.run(&mut Session::new(config, 1), Fleet::new(both, NonZeroUsize::new(2).unwrap()));
+    assert!(ran.result.unwrap().iter().all(Result::is_ok));
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod patience;
 mod progress;
 mod reach;
 mod stage;
+mod supplies;
 mod ticket;
 mod trust;
 
@@ -32,6 +33,7 @@ pub use patience::Patience;
 pub use progress::Progress;
 pub use reach::{reachable, share};
 pub use stage::Stage;
+pub use supplies::{Supplies, Supply};
 pub(crate) use ticket::Outcome;
 pub use ticket::{Completion, JobId, Ticket, kind};
 pub use trust::no_authorities;
@@ -51,6 +53,10 @@ pub enum Job {
     ///
     /// Send exactly the headers that are there (plus `Host`), never follow, decompress, retry or look at the status.
     Exchange(Ticket<kind::Exchange>, http::Request<Payload>, Plan, Timeouts),
+    /// The next bytes of the body of an exchange that was started before, and whose payload is [`Payload::Supplied`]. It is done
+    /// when there is room for more, or at once if nobody takes them any more. Drivers keep track of who waits for whom by
+    /// [`Supplies`].
+    Supply(Ticket<kind::Supply>, JobId, Bytes),
     /// Work on local files, which blocks: [`LocalJob::run`] it.
     Local(LocalJob),
 }
@@ -60,6 +66,7 @@ impl Job {
     pub const fn id(&self) -> JobId {
         match self {
             Self::Exchange(ticket, ..) => ticket.id(),
+            Self::Supply(ticket, ..) => ticket.id(),
             Self::Local(job) => job.id(),
         }
     }
@@ -71,6 +78,9 @@ impl fmt::Debug for Job {
             Self::Exchange(ticket, request, ..) => {
                 let asked = Asked::new(request.method(), request.uri());
                 f.debug_tuple("Exchange").field(ticket).field(&asked).finish_non_exhaustive()
+            }
+            Self::Supply(ticket, to, bytes) => {
+                f.debug_tuple("Supply").field(ticket).field(to).field(&bytes.len()).finish()
             }
             Self::Local(job) => f.debug_tuple("Local").field(job).finish(),
         }
@@ -86,6 +96,8 @@ pub enum Payload {
     Bytes(Bytes),
     /// Bytes of a local file, to be hashed as they are sent.
     File(FileRange),
+    /// So many bytes, which come one after another while the request is under way: each piece is a [`Job::Supply`].
+    Supplied(u64),
 }
 
 impl Payload {
@@ -95,6 +107,7 @@ impl Payload {
             Self::Empty => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File(range) => range.len(),
+            Self::Supplied(length) => *length,
         }
     }
 
@@ -110,6 +123,7 @@ impl fmt::Debug for Payload {
             Self::Empty => f.write_str("Empty"),
             Self::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
             Self::File(range) => f.debug_tuple("File").field(range).finish(),
+            Self::Supplied(length) => write!(f, "Supplied({length})"),
         }
     }
 }

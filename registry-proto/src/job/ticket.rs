@@ -32,6 +32,9 @@ pub mod kind {
     /// An HTTP request and its reply.
     #[derive(Debug)]
     pub enum Exchange {}
+    /// A piece of a request's body.
+    #[derive(Debug)]
+    pub enum Supply {}
     /// Reading an archive's table of contents.
     #[derive(Debug)]
     pub enum Index {}
@@ -102,6 +105,13 @@ impl Ticket<kind::Exchange> {
     /// as the file was written.
     pub fn failed(self, why: Failure, moved: Option<Digester>) -> Completion {
         Completion { id: self.id, outcome: Outcome::Failed { why, moved } }
+    }
+}
+
+impl Ticket<kind::Supply> {
+    /// The piece was taken, or nobody takes it any more: which, the exchange's own answer tells.
+    pub fn supplied(self) -> Completion {
+        Completion { id: self.id, outcome: Outcome::Supplied }
     }
 }
 
@@ -217,6 +227,7 @@ impl Completion {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Replied { head: Box<http::response::Parts>, body: Received, sent: Option<Digester> },
+    Supplied,
     Indexed(Box<Examined>),
     Hashed(Digester),
     Laid(Laid),

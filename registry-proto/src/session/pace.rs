@@ -42,6 +42,8 @@ pub(crate) enum Load {
     Small,
     /// A blob, or a piece of one.
     Bulk,
+    /// Something that another request under way waits for, perhaps one in the same lane: it does not wait for a place.
+    Awaited,
 }
 
 /// What a request that is over tells about who was asked.
@@ -116,6 +118,7 @@ impl Pace {
             // However narrow it is, a blob that doesn't get ahead must not keep a session from being asked about or closed.
             Load::Small => lane.in_flight >= width.max(lane.bulk + 1).min(rules.places),
             Load::Bulk => lane.in_flight >= width || lane.bulk >= width - width / KEPT,
+            Load::Awaited => false,
         };
         if lane.paused_until > now {
             return Err(NotYet::Until(lane.paused_until));
@@ -247,6 +250,17 @@ mod tests {
             pace.release(job, Strain::Unknown, rules(16));
         }
         assert_eq!(fill(&mut pace, &at, 300, 16).len(), 9);
+    }
+
+    #[test]
+    fn what_another_request_waits_for_does_not_wait_for_its_place() {
+        let (at, mut pace) = (origin("r.example"), Pace::default());
+        fill(&mut pace, &at, 0, 2);
+        assert_eq!(pace.admit(&at, Time::ZERO, Load::Bulk, rules(2)), Err(NotYet::Full));
+        assert_eq!(pace.admit(&at, Time::ZERO, Load::Awaited, rules(2)), Ok(()));
+        let until = Time::ZERO + Duration::from_secs(1);
+        pace.pause(&at, until);
+        assert_eq!(pace.admit(&at, Time::ZERO, Load::Awaited, rules(2)), Err(NotYet::Until(until)), "but pauses hold");
     }
 
     #[test]

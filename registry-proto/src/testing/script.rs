@@ -3,6 +3,7 @@
 //! Where a [simulation](crate::testing::simulation) looks for what nobody thought of, a script shows one case: this was
 //! asked, that was answered, and what does the client do then?
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Script<A> {
     now: Time,
     requests: Vec<Request>,
     events: Vec<Event>,
+    /// What has come of bodies that come in pieces.
+    supplied: BTreeMap<JobId, Vec<u8>>,
 }
 
 /// A request, as it would have gone out.
@@ -94,7 +97,14 @@ struct Pending {
 impl<A: FnMut(&Request) -> Result<Response<Bytes>, Failure>> Script<A> {
     /// A script that answers requests this way.
     pub fn new(answer: A) -> Self {
-        Self { answer, disk: MemoryFiles::default(), now: Time::ZERO, requests: Vec::new(), events: Vec::new() }
+        Self {
+            answer,
+            disk: MemoryFiles::default(),
+            now: Time::ZERO,
+            requests: Vec::new(),
+            events: Vec::new(),
+            supplied: BTreeMap::new(),
+        }
     }
 
     /// With these files.
@@ -158,10 +168,11 @@ impl<A: FnMut(&Request) -> Result<Response<Bytes>, Failure>> Script<A> {
                 assert!(pending.is_empty(), "the flows are done, but {} jobs are under way", pending.len());
                 return results.into_iter().flatten().collect();
             }
-            let next = pending.iter().map(|job| job.due).min();
+            let next = pending.iter().filter(|pending| self.is_whole(&pending.job)).map(|job| job.due).min();
             let at = next.into_iter().chain(until).min().expect("the flows wait for nothing");
             self.now = self.now.max(at);
-            if let Some(at) = pending.iter().position(|job| job.due <= self.now) {
+            let is_next = |pending: &Pending| pending.due <= self.now && self.is_whole(&pending.job);
+            if let Some(at) = pending.iter().position(is_next) {
                 let Pending { owner, job, .. } = pending.remove(at);
                 let done = self.perform(job);
                 if let Some(flow) = &mut flows[owner] {
@@ -206,6 +217,17 @@ impl<A: FnMut(&Request) -> Result<Response<Bytes>, Failure>> Script<A> {
         }
     }
 
+    /// Whether all of its body is here, if it is a request.
+    fn is_whole(&self, job: &Job) -> bool {
+        match job {
+            Job::Exchange(ticket, request, ..) => match request.body() {
+                Payload::Supplied(length) => self.supplied.get(&ticket.id()).map_or(0, Vec::len) as u64 >= *length,
+                Payload::Empty | Payload::Bytes(_) | Payload::File(_) => true,
+            },
+            Job::Supply(..) | Job::Local(_) => true,
+        }
+    }
+
     fn perform(&mut self, job: Job) -> Completion {
         match job {
             Job::Exchange(ticket, request, plan, _) => {
@@ -217,6 +239,7 @@ impl<A: FnMut(&Request) -> Result<Response<Bytes>, Failure>> Script<A> {
                         Ok((bytes, digester)) => (bytes, Some(digester)),
                         Err(why) => return ticket.failed(why, None),
                     },
+                    Payload::Supplied(_) => (self.supplied.remove(&ticket.id()).unwrap_or_default().into(), None),
                 };
                 let number = self.requests.len();
                 let request =
@@ -231,6 +254,10 @@ impl<A: FnMut(&Request) -> Result<Response<Bytes>, Failure>> Script<A> {
                     Ok(received) => ticket.replied(reply.into_parts().0, received, sent),
                     Err((why, filed)) => ticket.failed(why, sent.or(filed)),
                 }
+            }
+            Job::Supply(ticket, to, piece) => {
+                self.supplied.entry(to).or_default().extend_from_slice(&piece);
+                ticket.supplied()
             }
             Job::Local(job) => job.run(&self.disk),
         }

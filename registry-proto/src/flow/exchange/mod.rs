@@ -100,6 +100,8 @@ pub(crate) struct Exchange {
     detours: u32,
     /// It has met with a kept connection that was closed.
     was_stale: bool,
+    /// Another request waits for it.
+    awaited: bool,
     started: Option<Time>,
     /// When the request under way was sent.
     asked_at: Time,
@@ -128,6 +130,7 @@ impl Exchange {
             tries: 0,
             detours: 0,
             was_stale: false,
+            awaited: false,
             started: None,
             asked_at: Time::ZERO,
             notes: VecDeque::new(),
@@ -137,6 +140,23 @@ impl Exchange {
 
     fn asked(&self) -> Asked {
         Asked::new(&self.ask.method, self.route.url())
+    }
+
+    /// The job that is sending the request, if one is.
+    pub(crate) const fn sending(&self) -> Option<JobId> {
+        match self.state {
+            State::Sent { job, .. } => Some(job),
+            _ => None,
+        }
+    }
+
+    /// Another request, which has its place already, waits for this one: it gets one in any case, or each could wait for the other.
+    pub(crate) const fn awaited(&mut self) {
+        self.awaited = true;
+    }
+
+    const fn load(&self, load: Load) -> Load {
+        if self.awaited { Load::Awaited } else { load }
     }
 
     /// What became of the request under way, for logs, and what the registry wants people to know.
@@ -185,7 +205,7 @@ impl Exchange {
         }
         self.started.get_or_insert(cx.now);
         let target = self.route.target().clone();
-        let load = if self.ask.is_bulk { Load::Bulk } else { Load::Small };
+        let load = self.load(if self.ask.is_bulk { Load::Bulk } else { Load::Small });
         if let Err(until) = admitted(cx, &target, load) {
             if self.ask.replay == Replay::Never && cx.session.pace.is_paused(&target, cx.now) {
                 self.state = State::Over;
@@ -247,14 +267,15 @@ impl Exchange {
         let server = Origin::of(&fetch.ask.url).expect("the realm was found to be a URL");
         // It has places of its own, or the registry's if that is where it is. Nobody holds one of them while waiting for
         // another, so that they can't wait for each other.
-        if let Err(until) = admitted(cx, &server, Load::Small) {
+        let load = self.load(Load::Small);
+        if let Err(until) = admitted(cx, &server, load) {
             return wait(cx, &server, until);
         }
         let mut request = http::Request::new(fetch.ask.payload.clone());
         *request.method_mut() = fetch.ask.method.clone();
         *request.uri_mut() = fetch.ask.url.clone();
         *request.headers_mut() = fetch.ask.headers.clone();
-        let (job, step) = self.send(cx, &server, Load::Small, request, fetch.ask.plan.clone());
+        let (job, step) = self.send(cx, &server, load, request, fetch.ask.plan.clone());
         let timeouts = timeouts(cx);
         cx.session.tokens.lease(&fetch.key, job, cx.now + timeouts.connect + timeouts.head);
         self.authorisation.let_go();

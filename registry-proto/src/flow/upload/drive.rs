@@ -1,5 +1,6 @@
 //! An upload as a flow: which state waits for what.
 
+use super::source::Source;
 use super::{State, Upload, Uploaded};
 use crate::error::Error;
 use crate::flow::{Context, Flow, Step, ready};
@@ -9,6 +10,12 @@ impl Upload {
     /// The next step of the upload itself; what its source does beside that is its own.
     fn step(&mut self, cx: &mut Context<'_>) -> Step<Uploaded> {
         loop {
+            if let Some(job) = self.stray.take() {
+                return Step::Abort(job);
+            }
+            if self.source.as_ref().is_some_and(Source::is_stopping) {
+                return Step::Wait(None);
+            }
             if let Some(note) = self.notes.pop_front() {
                 return Step::Note(note);
             }
@@ -28,6 +35,10 @@ impl Upload {
                     let answer = ready!(exchange.poll(cx));
                     self.after_part(cx, answer, part)
                 }
+                State::Supplying { .. } => match self.step_of_supply(cx) {
+                    Ok(step) => return step,
+                    Err(next) => next,
+                },
                 State::Outside if self.outside => return Step::Wait(None),
                 State::Outside => self.after_let_in(cx),
                 State::Fetching => match self.next(cx) {
@@ -74,7 +85,7 @@ impl Upload {
                     if cancelled { self.fail(cx, Error::Cancelled) } else { self.open(cx, false) }
                 }
                 // Something is still to be aborted.
-                State::Settled(_) if self.source.as_ref().is_some_and(|source| source.is_restless()) => {
+                State::Settled(_) if self.source.as_ref().is_some_and(Source::is_restless) => {
                     return Step::Wait(None);
                 }
                 State::Settled(_) => match std::mem::replace(&mut self.state, State::Over) {
@@ -106,7 +117,7 @@ impl Flow for Upload {
                 Some(Step::Note(event)) => return Step::Note(event),
             };
             match self.step(cx) {
-                Step::Wait(_) if self.source.as_ref().is_some_and(|source| source.is_restless()) => {}
+                Step::Wait(_) if self.source.as_ref().is_some_and(Source::is_restless) => {}
                 Step::Wait(until) => return Step::Wait(until.into_iter().chain(beside).min()),
                 step => return step,
             }
@@ -121,10 +132,14 @@ impl Flow for Upload {
             },
             None => done,
         };
+        if self.supplied(done.id) {
+            return Ok(());
+        }
         match &mut self.state {
             State::Checking(look) | State::Confirming(look, _) => look.handle(cx, done),
             State::Opening { post: exchange, .. }
             | State::Sending { exchange, .. }
+            | State::Supplying { exchange, .. }
             | State::Probing(exchange)
             | State::Discarding { exchange, .. }
             | State::GivingUp(exchange, _) => exchange.handle(cx, done),
@@ -139,9 +154,10 @@ impl Flow for Upload {
     fn cancel(&mut self) {
         match &mut self.state {
             State::Checking(look) | State::Confirming(look, _) => look.cancel(),
-            State::Opening { post: exchange, .. } | State::Sending { exchange, .. } | State::Probing(exchange) => {
-                exchange.cancel();
-            }
+            State::Opening { post: exchange, .. }
+            | State::Sending { exchange, .. }
+            | State::Supplying { exchange, .. }
+            | State::Probing(exchange) => exchange.cancel(),
             // It closes the session, as a cancelled upload should.
             State::Discarding { cancelled, .. } => *cancelled = true,
             State::CatchingUp(job) => self.state = State::StoppingHash(*job),

@@ -18,6 +18,7 @@
 //!                                   │  ▲ ▲ ◀─ Fetching(a piece)                        │   │
 //!                                   ▼  │ │                                             │   │
 //!                                 Sending(a chunk, everything, the end) ─ committed ───┼───┤
+//!                                 Supplying(everything, piece by piece) ─ committed ───┼───┤
 //!                                   │    │                                             │   │
 //!                     lost, refused ▼    │                                             │   │
 //!                                 Pausing│─▶ Probing(how far has it come?) ─ gone ─────┤   │
@@ -32,7 +33,8 @@
 //!
 //! Where the bytes come from makes little difference: a file is described to the driver, what another registry has is
 //! fetched in pieces ([`source`]), the next one while the last one is being sent, and what goes by once is fed in such pieces.
-//! Of that the digest is known when all of it was sent, in time for the closing `PUT`.
+//! Of that the digest is known when all of it was sent, in time for the closing `PUT`. Where a registry takes no chunks, and the
+//! blob is more than a piece, the request is sent first and the pieces after it ([`supply`]).
 //!
 //! Whatever happens to a `PATCH` or `PUT`, the registry is asked how far it came ([Probing](State::Probing)) or whether the
 //! blob is there after all ([Confirming](State::Confirming)) before another byte is sent.
@@ -53,6 +55,7 @@ mod part;
 mod session;
 mod setbacks;
 mod source;
+mod supply;
 mod transitions;
 
 pub(crate) use content::{Content, Load};
@@ -67,6 +70,7 @@ use count::Doubt;
 use hash::running;
 use part::Part;
 use source::Source;
+use supply::Supplying;
 
 use crate::archive::ArchiveBlob;
 use crate::digester::Digester;
@@ -136,6 +140,8 @@ pub struct Upload {
     restarts: u32,
     /// A request has met with a kept connection that was closed, since it last got ahead.
     was_stale: bool,
+    /// A piece of a request that is over, to be aborted.
+    stray: Option<JobId>,
     notes: VecDeque<Event>,
     state: State,
 }
@@ -179,6 +185,11 @@ enum State {
     Sending {
         exchange: Exchange,
         part: Part,
+    },
+    Supplying {
+        exchange: Exchange,
+        part: Part,
+        supplying: Supplying,
     },
     /// Nothing can be sent before the source has the next piece.
     Fetching,
@@ -297,6 +308,7 @@ impl Upload {
             troubles: 0,
             restarts: 0,
             was_stale: false,
+            stray: None,
             notes: VecDeque::new(),
             state: State::New,
         })

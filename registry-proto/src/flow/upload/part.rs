@@ -29,6 +29,16 @@ impl Upload {
         }
     }
 
+    /// Whether a part goes in one request that can't wait until all of it is here: it would not fit into memory, and its registry
+    /// takes no chunks.
+    pub(super) fn is_to_be_supplied(&self, cx: &mut Context<'_>, part: Part) -> bool {
+        let config = cx.session.config();
+        let (one, too_large) = (config.upload == UploadPolicy::Monolithic, part.length > config.piece.get());
+        // (What nobody knows the digest of yet, nor the size, can't be announced.)
+        let is_known = self.named && self.source.as_ref().is_some_and(|source| !source.is_open());
+        part.closes && too_large && is_known && (one || self.learned(cx).refuses_chunks)
+    }
+
     /// As much of a part as has been fetched by now, with the next piece on its way. `Err`: nothing to send yet, or ever.
     pub(super) fn fetched(&mut self, cx: &mut Context<'_>, part: Part) -> Result<Part, Box<State>> {
         // The registry's least chunk may be larger than our pieces, but not without end: they are in memory.

@@ -130,6 +130,9 @@ impl Upload {
                     Part { at: self.acked, length: chunk.min(left), closes, began: cx.now }
                 }
             };
+            if self.is_to_be_supplied(cx, part) {
+                return self.supply(cx, part);
+            }
             if self.source.is_some() {
                 part = match self.fetched(cx, part) {
                     Ok(part) => part,

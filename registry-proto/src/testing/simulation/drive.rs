@@ -14,6 +14,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::Simulation;
+use super::wire::Supplied;
 use crate::flow::Operation;
 use crate::job::{Completion, Job, JobId, Payload};
 use crate::spec::Origin;
@@ -23,6 +24,9 @@ use crate::{Error, Event, Flow, Session, Step, Time};
 const MOST_STEPS: u64 = 2_000_000;
 /// How often in a row a flow may ask to be polled again at once.
 const MOST_SPINS: u32 = 100;
+
+/// When a request goes on of whose body there is not enough yet.
+const NEVER: Time = Time::from_epoch(Duration::MAX);
 
 /// How a run went.
 #[derive(Debug)]
@@ -86,6 +90,8 @@ struct Underway {
     /// Whether it carries bytes of a blob.
     sends: bool,
     in_memory: u64,
+    /// Its body comes in pieces, for each of which there may be a request that takes no place of its own.
+    is_supplied: bool,
     stage: Stage,
 }
 
@@ -99,16 +105,19 @@ enum Stage {
 
 impl Underway {
     fn new(job: Job) -> Self {
+        let mut is_supplied = false;
         let (origin, sends, in_memory) = match &job {
             Job::Exchange(_, request, ..) => {
                 let body = request.body();
                 let sends = request.uri().path().contains("/blobs/uploads/") && !body.is_empty();
                 let in_memory = if matches!(body, Payload::Bytes(_)) { body.len() } else { 0 };
+                is_supplied = matches!(body, Payload::Supplied(_));
                 (Origin::of(request.uri()), sends, in_memory)
             }
+            Job::Supply(_, _, piece) => (None, false, piece.len() as u64),
             Job::Local(_) => (None, false, 0),
         };
-        Self { origin, sends, in_memory, stage: Stage::Out(job) }
+        Self { origin, sends, in_memory, is_supplied, stage: Stage::Out(job) }
     }
 
     fn into_unseen(self) -> Option<Job> {
@@ -122,6 +131,9 @@ impl Underway {
 /// What was under way at most.
 #[derive(Debug, Default)]
 struct Most {
+    /// How many requests with bodies in pieces have ended without the flow having been polled to its end since: what was fetched for
+    /// them is still to be aborted.
+    ended: usize,
     jobs: usize,
     requests: usize,
     sending: usize,
@@ -138,7 +150,9 @@ impl Most {
             }
         }
         self.jobs = self.jobs.max(under_way.len());
-        self.requests = by_origin.into_iter().map(|(_, count)| count).fold(self.requests, usize::max);
+        let awaited = self.ended + under_way.values().filter(|job| job.is_supplied).count();
+        let requests = by_origin.into_iter().map(|(_, count)| count.saturating_sub(awaited));
+        self.requests = requests.fold(self.requests, usize::max);
         self.sending = self.sending.max(under_way.values().filter(|job| job.sends).count());
         self.in_memory = self.in_memory.max(under_way.values().map(|job| job.in_memory).sum());
     }
@@ -185,6 +199,7 @@ impl Simulation {
     ) -> Result<Ran<F::Output>, Vec<Asked>> {
         let mut flow = Operation::new(flow);
         let began = self.now;
+        self.supplied.clear();
         let mut numbers: BTreeSet<JobId> = BTreeSet::new();
         let mut events = Vec::new();
         let mut requests = Vec::new();
@@ -208,6 +223,11 @@ impl Simulation {
                         && self.watch.asked(request)
                     {
                         self.watch.logged(&(&flow, &job, &session));
+                    }
+                    if let Job::Exchange(ticket, request, ..) = &job
+                        && matches!(request.body(), Payload::Supplied(_))
+                    {
+                        self.supplied.insert(ticket.id(), Supplied::default());
                     }
                     if let Job::Exchange(_, request, ..) = &job
                         && cancelled.is_some()
@@ -241,7 +261,8 @@ impl Simulation {
                     }
                     self.watch.logged(&session);
                     let took = self.now.since(began);
-                    let Most { jobs: most_at_once, requests: most_requests, sending: most_sending, in_memory } = most;
+                    let Most { jobs: most_at_once, requests: most_requests, sending: most_sending, in_memory, .. } =
+                        most;
                     let most_in_memory = in_memory;
                     return Ok(Ran {
                         result,
@@ -258,25 +279,37 @@ impl Simulation {
                 }
                 Step::Wait(until) => {
                     let next = under_way.keys().next().copied();
-                    assert!(until.is_some() || next.is_some(), "the flow waits for nothing");
+                    let is_due = next.is_some_and(|(due, _)| due < NEVER);
+                    assert!(until.is_some() || is_due, "the flow waits for nothing");
                     match (next, until) {
                         (Some(key), until) if until.is_none_or(|until| key.0 <= until) => {
-                            let Underway { origin, sends, in_memory, stage } =
+                            let Underway { stage, origin, sends, in_memory, is_supplied } =
                                 under_way.remove(&key).expect("its key was just found");
+                            let again = |stage| Underway { stage, origin, sends, in_memory, is_supplied };
                             (self.now, spins) = (self.now.max(key.0), 0);
                             let done = match stage {
                                 Stage::Back(done) => done,
+                                Stage::Out(job) if self.wants_more(&job) => {
+                                    under_way.insert((NEVER, key.1), again(Stage::Out(job)));
+                                    continue;
+                                }
                                 Stage::Out(job) => {
+                                    let fed = if let Job::Supply(_, to, _) = &job { Some(*to) } else { None };
                                     let (done, after) = self.perform(job, &mut requests);
                                     if !after.is_zero() {
-                                        let back = Underway { origin, sends, in_memory, stage: Stage::Back(done) };
-                                        under_way.insert((self.now + after, key.1), back);
+                                        under_way.insert((self.now + after, key.1), again(Stage::Back(done)));
                                         continue;
+                                    }
+                                    if let Some(id) = fed
+                                        && let Some(request) = under_way.remove(&(NEVER, id))
+                                    {
+                                        under_way.insert((self.now, id), request);
                                     }
                                     done
                                 }
                             };
                             steps += 1;
+                            most.ended = usize::from(is_supplied);
                             // Nobody's answer belongs to a job that was aborted meanwhile.
                             let _ = flow.handle(&mut session.at(self.now), done);
                         }
@@ -298,6 +331,12 @@ impl Simulation {
     fn perform(&mut self, job: Job, requests: &mut Vec<Asked>) -> (Completion, Duration) {
         match job {
             Job::Exchange(ticket, request, plan, timeouts) => self.exchange(ticket, request, plan, timeouts, requests),
+            Job::Supply(ticket, to, piece) => {
+                if let Some(body) = self.supplied.get_mut(&to) {
+                    body.got.extend_from_slice(&piece);
+                }
+                (ticket.supplied(), Duration::ZERO)
+            }
             Job::Local(job) => (job.run(&self.disk), Duration::ZERO),
         }
     }
@@ -305,8 +344,14 @@ impl Simulation {
     /// What the registry notices of jobs whose client is gone: nothing, or the beginning of a request.
     fn kill(&mut self, jobs: impl Iterator<Item = Job>, requests: &mut Vec<Asked>) {
         for job in jobs {
-            if let Job::Exchange(_, request, plan, _) = job {
+            if let Job::Exchange(ticket, request, plan, _) = job {
                 let (head, payload) = request.into_parts();
+                if matches!(payload, Payload::Supplied(_)) {
+                    let got = self.supplied.remove(&ticket.id()).map_or_else(Bytes::new, |body| body.got.freeze());
+                    requests.push(Asked::new(&head, None, got.len()));
+                    self.registry.cut(&head, got);
+                    continue;
+                }
                 let body = self.body(payload).0.unwrap_or_default();
                 if body.is_empty() && self.happens(500) {
                     // Its reply is under way, and some of it in its file.

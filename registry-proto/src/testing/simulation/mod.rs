@@ -16,9 +16,11 @@ mod faults;
 mod shown;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use crate::archive::make::MemoryDisk;
+use crate::job::JobId;
 use crate::rng::Rng;
 use crate::testing::files::MemoryFiles;
 use crate::testing::registries::Registries;
@@ -29,6 +31,7 @@ use crate::{Flow, Session, Time};
 pub use drive::{Asked, Ran};
 pub use faults::Faults;
 use shown::Shown;
+use wire::Supplied;
 
 /// A world for flows: a registry, a disk, a clock, and a share of misfortune.
 ///
@@ -55,6 +58,8 @@ pub struct Simulation {
     rng: Rng,
     now: Time,
     misfortunes: u64,
+    /// Of requests under way whose bodies come in pieces.
+    supplied: BTreeMap<JobId, Supplied>,
     shown: Shown,
     watch: Watch,
 }
@@ -69,6 +74,7 @@ impl Simulation {
             rng: Rng::new(seed),
             now: Time::ZERO,
             misfortunes: 0,
+            supplied: BTreeMap::new(),
             shown: Shown::default(),
             watch: Watch::default(),
         }

@@ -12,7 +12,8 @@ use super::{Asked, Simulation};
 use crate::Digester;
 use crate::archive::{Disk, Opened};
 use crate::job::{
-    Completion, Failure, FailureKind, FileRange, Incoming, More, Payload, Phase, Plan, Received, Ticket, Timeouts, kind,
+    Completion, Failure, FailureKind, FileRange, Incoming, Job, More, Payload, Phase, Plan, Received, Ticket, Timeouts,
+    kind,
 };
 
 /// The longest that a reply is late, in milliseconds.
@@ -20,7 +21,37 @@ const LATEST: u64 = 60_000;
 /// How far the clock jumps, in seconds: farther than anything waits.
 const JUMPS: Range<u64> = 600..2 * 3600;
 
+/// The body of a request that comes in pieces.
+#[derive(Debug, Default)]
+pub(super) struct Supplied {
+    pub(super) got: BytesMut,
+    /// What becomes of the request, since it has reached the registry, and how many bytes of its body that takes.
+    bound: Option<(Fate, usize)>,
+}
+
 impl Simulation {
+    /// Whether the registry, which a request has just reached, waits for more of its body.
+    pub(super) fn wants_more(&mut self, job: &Job) -> bool {
+        let Job::Exchange(ticket, request, ..) = job else { return false };
+        let Payload::Supplied(length) = request.body() else { return false };
+        let Some(Supplied { got, bound }) = self.supplied.get(&ticket.id()) else { return false };
+        if let Some((_, wants)) = bound {
+            return got.len() < *wants;
+        }
+        self.trouble();
+        let (fate, length) = (self.fate(), usize::try_from(*length).unwrap_or(usize::MAX));
+        let limit = self.faults.body_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let wants = match fate {
+            Fate::Refused | Fate::Answered(_) => 0,
+            // (Of nothing there is nothing to cut.)
+            Fate::Cut | Fate::Stalled => 1 + self.below(length),
+            Fate::Fine | Fate::ReplyLost => length.min(limit.saturating_add(1)),
+        };
+        let body = self.supplied.entry(ticket.id()).or_default();
+        body.bound = Some((fate, wants));
+        body.got.len() < wants
+    }
+
     /// The answer, and how long it takes to come back.
     pub(super) fn exchange(
         &mut self,
@@ -31,8 +62,13 @@ impl Simulation {
         requests: &mut Vec<Asked>,
     ) -> (Completion, Duration) {
         let (head, payload) = request.into_parts();
-        self.trouble();
-        let fate = self.fate();
+        let (fate, supplied) = match self.supplied.remove(&ticket.id()) {
+            Some(Supplied { got, bound: Some((fate, _)) }) => (fate, got.freeze()),
+            _ => {
+                self.trouble();
+                (self.fate(), Bytes::new())
+            }
+        };
         let at_once = Duration::ZERO;
         if fate == Fate::Refused {
             requests.push(Asked::new(&head, None, 0));
@@ -43,7 +79,10 @@ impl Simulation {
             Payload::File(range) => Some(range.clone()),
             _ => None,
         };
-        let (body, mut sent) = self.body(payload);
+        let (body, mut sent) = match payload {
+            Payload::Supplied(_) => (Ok(supplied), None),
+            payload => self.body(payload),
+        };
         let body = match body {
             Ok(body) => body,
             Err(why) => {
@@ -217,6 +256,7 @@ impl Simulation {
             Payload::Empty => (Ok(Bytes::new()), None),
             Payload::Bytes(bytes) => (Ok(bytes), None),
             Payload::File(range) => self.read(range),
+            Payload::Supplied(_) => unreachable!("its pieces are kept elsewhere"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A driver that does what a script says, and sees to it that a flow keeps to the contract.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -46,6 +46,8 @@ pub(super) struct World<'a> {
     aborted: Vec<Job>,
     /// What will be done to the next reply.
     bends: Vec<Bend>,
+    /// What has come of the bodies of requests under way that come in pieces.
+    supplied: BTreeMap<JobId, Vec<u8>>,
     /// How everything is answered when the script is used up.
     honest_end: bool,
     events: u64,
@@ -189,6 +191,7 @@ impl<'a> World<'a> {
             under_way: Vec::new(),
             aborted: Vec::new(),
             bends: Vec::new(),
+            supplied: BTreeMap::new(),
             honest_end: client & 128 == 0,
             events: 0,
         }
@@ -205,8 +208,11 @@ impl<'a> World<'a> {
             match flow.poll(&mut self.session.at(self.now)) {
                 Step::Run(job) => {
                     assert!(numbers.insert(job.id()), "job {} was numbered twice", job.id());
-                    if let Job::Exchange(_, request, ..) = &job {
+                    if let Job::Exchange(ticket, request, ..) = &job {
                         self.look_at(request);
+                        if let Payload::Supplied(_) = request.body() {
+                            self.supplied.insert(ticket.id(), Vec::new());
+                        }
                     }
                     self.under_way.push(job);
                     assert!(self.under_way.len() <= MOST_JOBS, "{} jobs at once", self.under_way.len());
@@ -251,7 +257,9 @@ impl<'a> World<'a> {
                 return false;
             }
             let how = if self.honest_end { How::Answer } else { How::Fail(FailureKind::Connect, false) };
-            self.answer(flow, 0, how);
+            // A request that is not whole yet can wait for its pieces.
+            let which = self.under_way.iter().position(|job| self.is_whole(job)).unwrap_or(0);
+            self.answer(flow, which, how);
             return true;
         };
         let which = usize::from(op >> 5);
@@ -350,6 +358,12 @@ impl<'a> World<'a> {
         true
     }
 
+    fn is_whole(&self, job: &Job) -> bool {
+        let Job::Exchange(ticket, request, ..) = job else { return true };
+        let Payload::Supplied(length) = request.body() else { return true };
+        self.supplied.get(&ticket.id()).is_none_or(|body| body.len() as u64 >= *length)
+    }
+
     fn bend(&mut self, bend: Bend) -> bool {
         if self.bends.len() < 16 {
             self.bends.push(bend);
@@ -392,6 +406,12 @@ impl<'a> World<'a> {
     fn perform(&mut self, job: Job, how: How) -> Completion {
         let (ticket, request, plan) = match job {
             Job::Exchange(ticket, request, plan, _) => (ticket, request, plan),
+            Job::Supply(ticket, to, piece) => {
+                if let Some(body) = self.supplied.get_mut(&to) {
+                    body.extend_from_slice(&piece);
+                }
+                return ticket.supplied();
+            }
             Job::Local(job) => {
                 let done = job.run(&self.files);
                 assert!(!self.files.is_wrong(), "a check has failed, as was said above");
@@ -400,8 +420,11 @@ impl<'a> World<'a> {
         };
         let (head, payload) = request.into_parts();
         let fail = |ticket: Ticket<kind::Exchange>, why, sent| ticket.failed(Failure::new(why, "scripted"), sent);
+        let supplied = self.supplied.remove(&ticket.id()).unwrap_or_default();
         let (body, sent) = match (payload, &how) {
             (Payload::Empty, _) => (Bytes::new(), None),
+            // Whoever answers before it has all of a body leaves the rest.
+            (Payload::Supplied(_), _) => (supplied.into(), None),
             (Payload::Bytes(bytes), _) => (bytes, None),
             (Payload::File(range), How::HalfSent(length)) => {
                 (Bytes::new(), self.read(range, *length).ok().map(|(_, sent)| sent))

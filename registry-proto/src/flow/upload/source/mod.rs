@@ -80,12 +80,31 @@ impl Source {
         }
     }
 
+    /// A request under way waits for the pieces from now on.
+    pub(super) fn await_pieces(&mut self) {
+        if let Self::Remote(remote) = self {
+            remote.await_pieces();
+        }
+    }
+
+    /// No request waits for pieces any more. What is on its way for one has no place of its own, and is not wanted.
+    pub(super) fn stop_awaited(&mut self) {
+        if let Self::Remote(remote) = self {
+            remote.stop_awaited();
+        }
+    }
+
     /// Nothing more is wanted.
     pub(super) fn stop(&mut self) {
         match self {
             Self::Remote(remote) => remote.stop(),
             Self::Fed(fed) => fed.stop(),
         }
+    }
+
+    /// Whether there is something to abort.
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(self, Self::Remote(remote) if remote.is_stopping())
     }
 
     /// The error for bytes that are others than the digest says.

@@ -36,6 +36,8 @@ pub(in crate::flow::upload) struct Remote {
     held: Piece,
     ahead: Option<Piece>,
     asking: Option<Asking>,
+    /// A request under way waits for the pieces.
+    awaited: bool,
     /// Requests that nobody wants any more, on their way to be aborted.
     stopping: Vec<Exchange>,
     failure: Option<Error>,
@@ -82,6 +84,7 @@ impl Remote {
             held: Piece::default(),
             ahead: None,
             asking: None,
+            awaited: false,
             stopping: Vec::new(),
             failure: None,
         })
@@ -153,6 +156,21 @@ impl Remote {
         }
     }
 
+    /// A request under way waits for the pieces from now on.
+    pub(super) fn await_pieces(&mut self) {
+        self.awaited = true;
+        if let Some(asking) = &mut self.asking {
+            asking.exchange.awaited();
+        }
+    }
+
+    /// No request waits for them any more.
+    pub(super) fn stop_awaited(&mut self) {
+        if std::mem::take(&mut self.awaited) {
+            self.stop();
+        }
+    }
+
     /// Nothing more is wanted.
     pub(super) fn stop(&mut self) {
         if let Some(mut asking) = self.asking.take() {
@@ -182,7 +200,11 @@ impl Remote {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let range = (!whole).then_some(range);
         let ask = blob::piece(&self.origin, self.repository.name(), &self.digest, range, most, &config.limits);
-        Exchange::new(ask, self.repository.registry())
+        let mut exchange = Exchange::new(ask, self.repository.registry());
+        if self.awaited {
+            exchange.awaited();
+        }
+        exchange
     }
 
     /// What follows from a reply: the only place that decides it.
@@ -219,9 +241,14 @@ impl Remote {
         if self.held.bytes.is_empty() { self.held = piece } else { self.ahead = Some(piece) }
     }
 
-    /// Whether there is something to start.
+    /// Whether there is something to abort.
+    pub(super) const fn is_stopping(&self) -> bool {
+        !self.stopping.is_empty()
+    }
+
+    /// Whether there is something to start, or to abort.
     pub(super) fn is_restless(&self) -> bool {
-        !self.stopping.is_empty() || self.asking.as_ref().is_some_and(|asking| asking.new)
+        self.is_stopping() || self.asking.as_ref().is_some_and(|asking| asking.new)
     }
 
     /// As [`Flow::poll`]; done whenever something has come.
