@@ -8,10 +8,11 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use http::StatusCode;
 use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
 use registry_proto::flow::{Copied, Copy, CopyOptions, Destination, Push, PushOptions};
 use registry_proto::spec::{Descriptor, Digest, Manifest};
-use registry_proto::testing::registry::{Auth, Profile, Registry};
+use registry_proto::testing::registry::{Auth, Profile, Registry, Support};
 use registry_proto::testing::simulation::Simulation;
 use registry_proto::{Config, Credential, Event, Session};
 use registry_tests::docker_registry::{DockerRegistry, raw_manifest, skopeo};
@@ -62,7 +63,12 @@ fn the_simulator_and_the_runtimes_ask_the_same(runtime: Runtime) {
         requires_auth: Some(Auth::bearer_for("/token", "here", "me", "secret")),
         ..Profile::distribution_2_8()
     };
-    let there = Profile { max_body: Some(150_000), ..Profile::strict() };
+    ask_the_same(runtime, &here, &Profile { max_body: Some(150_000), ..Profile::strict() });
+    let there = Profile { patch: Support::No(StatusCode::METHOD_NOT_ALLOWED), ..Profile::distribution_3() };
+    ask_the_same(runtime, &here, &there);
+}
+
+fn ask_the_same(runtime: Runtime, here: &Profile, there: &Profile) {
     let config = |from: &str| {
         let mut config = Config::default();
         config.transfers = NonZeroUsize::MIN;
@@ -78,8 +84,8 @@ fn the_simulator_and_the_runtimes_ask_the_same(runtime: Runtime) {
     let flow = copy(&format!("{from}/app:v1"), &format!("{to}/mirror/app:v1"));
     let copied = runtime.run_with(config(&from), flow, |event| events.push(event)).unwrap();
 
-    let mut world =
-        Simulation::new(1, filled(here), MemoryDisk::default()).with_registry("localhost:2", Registry::new(there));
+    let mut world = Simulation::new(1, filled(here.clone()), MemoryDisk::default())
+        .with_registry("localhost:2", Registry::new(there.clone()));
     let flow = copy("localhost:1/app:v1", "localhost:2/mirror/app:v1");
     let ran = world.run(&mut Session::new(config("localhost:1"), 1), flow);
     assert_eq!(ran.result.unwrap().totals, copied.totals);

@@ -6,9 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use registry_proto::Config;
 use registry_proto::flow::{Copy, CopyOptions, Destination, Platforms, Pull, PullOptions, Push, PushOptions};
 use registry_proto::spec::Reference;
+use registry_proto::{Config, UploadPolicy};
 use registry_tests::docker_registry::DockerRegistry;
 use registry_tests::memory::{self, LAYER, huge};
 use registry_tests::on_all_runtimes;
@@ -28,10 +28,13 @@ fn is_task(runtime: Runtime) -> bool {
     let Some(task) = memory::task() else { return false };
     let [verb, from, to] = task.split(' ').collect::<Vec<_>>()[..] else { panic!("{task}") };
     let reference = |text: &str| -> Reference { text.parse().unwrap() };
-    let config = Config::default();
+    let mut config = Config::default();
     match verb {
         "push" => push(runtime, &PathBuf::from(from), to),
-        "copy" => {
+        "copy" | "copy-in-one-request" => {
+            if verb != "copy" {
+                config.upload = UploadPolicy::Monolithic;
+            }
             let flow = Copy::new(reference(from), reference(to), CopyOptions::default());
             let copied = runtime.run(config, flow).unwrap();
             assert!(copied.totals.sent_bytes >= LAYER);
@@ -66,9 +69,12 @@ fn a_copy_stays_small(runtime: Runtime) {
     if !is_task(runtime) {
         let (source, destination) = (DockerRegistry::start(), DockerRegistry::start());
         let folder = TempDir::new().unwrap();
-        let (from, to) = (format!("{}/big:v1", source.host()), format!("{}/big:v1", destination.host()));
+        let from = format!("{}/big:v1", source.host());
         push(runtime, &huge(folder.path()), &from);
-        measure(runtime, &format!("copy {from} {to}"));
+        for verb in ["copy", "copy-in-one-request"] {
+            let to = format!("{}/{verb}:v1", destination.host());
+            measure(runtime, &format!("{verb} {from} {to}"));
+        }
     }
 }
 

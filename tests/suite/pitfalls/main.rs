@@ -12,6 +12,7 @@ mod kept;
 mod no_limits;
 mod odd_replies;
 mod redirects;
+mod supplied;
 mod time_limits;
 
 use std::fs;
