@@ -125,7 +125,7 @@ fn what_goes_by_arrives_or_ends_with_a_clear_error() {
         let mut scenario = Scenario::new(seed);
         let Some(tar) = scenario.disk.get(&scenario.path).cloned() else { return true };
         scenario.config.archive.small = if seed % 3 == 0 { 1000 } else { 0 };
-        // A registry that takes no chunks needs pieces as large as the largest layer.
+        // What goes in one request and has no name yet needs pieces as large as the largest layer.
         let whole = scenario.config.upload == UploadPolicy::Monolithic;
         scenario.config.piece = NonZeroU64::new(if whole { 10_000 } else { 200 + seed % 2500 }).unwrap();
         let mut world = scenario.world();
@@ -284,6 +284,20 @@ fn what_goes_by_twice_goes_where_it_belongs() {
     let ran = elsewhere.run(&mut Session::new(config(4096), 1), only);
     assert_eq!(ran.result.unwrap().totals.sent, 3);
     assert_eq!(elsewhere.registry().repositories(), ["below/four"]);
+}
+
+/// A request names the digest of its body before that is sent, which of what goes by nobody knows.
+#[test]
+fn where_no_chunks_are_taken_what_goes_by_has_to_fit_into_a_piece() {
+    let archive = make::docker_save_legacy(&[image()]);
+    for (piece, fits) in [(4096, false), (60_000, true)] {
+        let mut world = Simulation::new(1, Registry::new(Profile::gar()), MemoryDisk::default());
+        let push = PushFeed::new(feed(&archive), reference(), PushOptions::default());
+        match world.run(&mut Session::new(config(piece), 1), push).result {
+            Ok(pushed) => assert_eq!((fits, pushed.totals.sent), (true, 4)),
+            Err(why) => assert!(!fits && why.to_string().contains("in one request, from memory"), "{why}"),
+        }
+    }
 }
 
 /// Whoever writes may keep its pipe open for as long as it likes: the archive is complete.

@@ -25,7 +25,9 @@ use crate::time::Time;
 ///    Connect to what [`reachable`](crate::job::reachable) leaves of a name's addresses, and by way of the
 ///    [`Tunnel`](crate::session::Tunnel) that the configuration has for a URL, if it has one.
 /// 4. Send a [`FileRange`](crate::job::FileRange) through its [`Outgoing`](crate::job::Outgoing) only, with its length as
-///    `Content-Length`; feed a reply's body to the job's [`Incoming`](crate::job::Incoming) only.
+///    `Content-Length`; feed a reply's body to the job's [`Incoming`](crate::job::Incoming) only. A body that is
+///    [`Supplied`](crate::job::Payload::Supplied) is what the [`Supply`](crate::job::Job::Supply) jobs bring that follow:
+///    [`Supplies`](crate::job::Supplies) tells which goes where.
 /// 5. When [`Session::generation`](crate::Session::generation) has moved, wake the drivers of the session's other flows.
 /// 6. Hold the session only for the length of one `poll` or `handle`.
 /// 7. Run it as an [`Operation`](super::Operation): a user's patience has an end.

@@ -52,8 +52,10 @@ impl Upload {
             let open = self.source.as_ref().is_some_and(Source::is_open);
             let size = if open { "a size that nobody knows yet".to_owned() } else { format!("{size} bytes") };
             let what = format!("{asked}: a blob of {size} would have to be sent in one request, from memory, where");
-            let why =
-                format!("{what} pieces of {piece} bytes are allowed: allow larger ones, or chunks if they are not");
+            let why = format!(
+                "{what} pieces of {piece} bytes are allowed: allow larger ones, or chunks if they are not; or save the archive \
+                 to a file, not compressed, and push that"
+            );
             return Err(Box::new(self.fail(cx, Error::Misuse(why))));
         }
         let part = Part { closes: part.closes && !too_large, ..part };
