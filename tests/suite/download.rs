@@ -63,6 +63,7 @@ fn pull(replies: &[Reply]) -> Ran {
     let result = loop {
         match flow.poll(&mut session.at(now)) {
             Step::Run(Job::Local(job)) => answers.push_back(job.run(&files)),
+            Step::Run(Job::Supply(..)) => unreachable!("a pull sends nothing"),
             Step::Run(Job::Exchange(ticket, request, plan, _)) => {
                 let path = request.uri().path().to_owned();
                 let (status, headers, body, end): (u16, Vec<(&str, String)>, &[u8], End) = if path.contains("manifests")
