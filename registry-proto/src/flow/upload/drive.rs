@@ -35,9 +35,12 @@ impl Upload {
                     let answer = ready!(exchange.poll(cx));
                     self.after_part(cx, answer, part)
                 }
-                State::Supplying { .. } => match self.step_of_supply(cx) {
-                    Ok(step) => return step,
-                    Err(next) => next,
+                State::Supplying(_) => match std::mem::replace(&mut self.state, State::Over) {
+                    State::Supplying(supplying) => match self.step_of_supply(cx, supplying) {
+                        Ok(step) => return step,
+                        Err(next) => next,
+                    },
+                    _ => unreachable!("the state was just matched"),
                 },
                 State::Outside if self.outside => return Step::Wait(None),
                 State::Outside => self.after_let_in(cx),
@@ -139,10 +142,10 @@ impl Flow for Upload {
             State::Checking(look) | State::Confirming(look, _) => look.handle(cx, done),
             State::Opening { post: exchange, .. }
             | State::Sending { exchange, .. }
-            | State::Supplying { exchange, .. }
             | State::Probing(exchange)
             | State::Discarding { exchange, .. }
             | State::GivingUp(exchange, _) => exchange.handle(cx, done),
+            State::Supplying(supplying) => supplying.handle(cx, done),
             State::CatchingUp(job) if *job == done.id => {
                 self.state = self.hashed(cx, done.outcome);
                 Ok(())
@@ -154,10 +157,10 @@ impl Flow for Upload {
     fn cancel(&mut self) {
         match &mut self.state {
             State::Checking(look) | State::Confirming(look, _) => look.cancel(),
-            State::Opening { post: exchange, .. }
-            | State::Sending { exchange, .. }
-            | State::Supplying { exchange, .. }
-            | State::Probing(exchange) => exchange.cancel(),
+            State::Opening { post: exchange, .. } | State::Sending { exchange, .. } | State::Probing(exchange) => {
+                exchange.cancel();
+            }
+            State::Supplying(supplying) => supplying.cancel(),
             // It closes the session, as a cancelled upload should.
             State::Discarding { cancelled, .. } => *cancelled = true,
             State::CatchingUp(job) => self.state = State::StoppingHash(*job),

@@ -186,11 +186,7 @@ enum State {
         exchange: Exchange,
         part: Part,
     },
-    Supplying {
-        exchange: Exchange,
-        part: Part,
-        supplying: Supplying,
-    },
+    Supplying(Box<Supplying>),
     /// Nothing can be sent before the source has the next piece.
     Fetching,
     Behind,

@@ -16,12 +16,14 @@ use super::part::Part;
 use super::{Pause, State, Then, Upload, Uploaded};
 use crate::endpoint::upload;
 use crate::error::Error;
-use crate::flow::{Answer, Context, Flow, Lost, Step};
-use crate::job::{Job, JobId, Payload};
+use crate::flow::{Answer, Context, Exchange, Flow, Lost, Step};
+use crate::job::{Completion, Job, JobId, Payload};
 
-/// How far the body of a request under way was handed over.
+/// A request under way, and how far its body was handed over.
 #[derive(Debug)]
 pub(super) struct Supplying {
+    exchange: Exchange,
+    part: Part,
     /// The job that takes the pieces; each try of the request is another one.
     to: Option<JobId>,
     /// Where in the blob the next piece begins.
@@ -42,65 +44,71 @@ enum CalledOff {
     Failed(Error),
 }
 
+impl Supplying {
+    pub(super) fn handle(&mut self, cx: &mut Context<'_>, done: Completion) -> Result<(), Completion> {
+        self.exchange.handle(cx, done)
+    }
+
+    pub(super) fn cancel(&mut self) {
+        if matches!(self.called_off, Some(CalledOff::Again)) {
+            self.called_off = None;
+        }
+        self.exchange.cancel();
+    }
+}
+
 impl Upload {
     /// Sends all that is left in one request, and its bytes as they come.
     pub(super) fn supply(&mut self, cx: &Context<'_>, part: Part) -> State {
-        let (Some(session), Some(source)) = (self.session.clone(), &mut self.source) else {
-            return self.open(cx, false);
-        };
-        if part.at < self.digester.at() && !source.holds(part.at) {
+        let Some(session) = self.session.clone() else { return self.open(cx, false) };
+        if part.at < self.digester.at() && !self.source.as_ref().is_some_and(|source| source.holds(part.at)) {
             return self.start_over(cx);
         }
         let (payload, limits) = (Payload::Supplied(part.length), &cx.session.config().limits);
-        let ask = upload::finish(&session, self.name(), &self.digest, payload, limits);
-        let supplying = Supplying { to: None, at: part.at, handing: None, taken: part.at, called_off: None };
-        State::Supplying { exchange: self.ask(ask), part, supplying }
+        let exchange = self.ask(upload::finish(&session, self.name(), &self.digest, payload, limits));
+        let (at, taken) = (part.at, part.at);
+        State::Supplying(Box::new(Supplying { exchange, part, to: None, at, handing: None, taken, called_off: None }))
     }
 
     /// What the request does next, or the next of its pieces. `Err`: what follows.
-    pub(super) fn step_of_supply(&mut self, cx: &mut Context<'_>) -> Result<Step<Uploaded>, State> {
-        let State::Supplying { exchange, part, supplying } = &mut self.state else {
-            unreachable!("it is only called in this state")
-        };
-        let part = *part;
-        match exchange.poll(cx) {
-            Step::Run(job) => Ok(Step::Run(job)),
-            Step::Abort(job) => Ok(Step::Abort(job)),
-            Step::Note(event) => Ok(Step::Note(event)),
-            Step::Done(answer) => {
-                // A piece that nobody takes any more.
-                self.stray = supplying.handing.take();
-                let (called_off, taken) = (supplying.called_off.take(), supplying.taken);
-                let answer = answer.map(|answer| self.as_far_as(answer, taken));
-                Err(self.after_supply(cx, answer, called_off, part))
+    pub(super) fn step_of_supply(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut supplying: Box<Supplying>,
+    ) -> Result<Step<Uploaded>, State> {
+        let step = loop {
+            match supplying.exchange.poll(cx) {
+                Step::Run(job) => break Step::Run(job),
+                Step::Abort(job) => break Step::Abort(job),
+                Step::Note(event) => break Step::Note(event),
+                Step::Done(answer) => return Err(self.after_supply(cx, answer, *supplying)),
+                Step::Wait(until) if supplying.called_off.is_some() => break Step::Wait(until),
+                Step::Wait(until) => match self.hand_over(cx, &mut supplying) {
+                    Ok(Some(job)) => break Step::Run(job),
+                    Ok(None) => break Step::Wait(until),
+                    Err(why) => {
+                        supplying.called_off = Some(why);
+                        supplying.exchange.cancel();
+                    }
+                },
             }
-            Step::Wait(until) if supplying.called_off.is_some() || supplying.handing.is_some() => Ok(Step::Wait(until)),
-            Step::Wait(until) => match self.hand_over(cx, part) {
-                Ok(Some(job)) => Ok(Step::Run(job)),
-                Ok(None) => Ok(Step::Wait(until)),
-                Err(why) => {
-                    let State::Supplying { exchange, supplying, .. } = &mut self.state else {
-                        unreachable!("handing over doesn't change it")
-                    };
-                    supplying.called_off = Some(why);
-                    exchange.cancel();
-                    self.step_of_supply(cx)
-                }
-            },
-        }
+        };
+        self.state = State::Supplying(supplying);
+        Ok(step)
     }
 
-    /// The next piece, if it is here and the request is under way.
-    fn hand_over(&mut self, cx: &mut Context<'_>, part: Part) -> Result<Option<Job>, CalledOff> {
-        let (State::Supplying { exchange, supplying, .. }, Some(source)) = (&mut self.state, &mut self.source) else {
-            return Ok(None);
-        };
-        let Some(to) = exchange.sending() else {
+    /// The next piece, if it is here, the request is under way, and the one before was taken.
+    fn hand_over(&mut self, cx: &mut Context<'_>, supplying: &mut Supplying) -> Result<Option<Job>, CalledOff> {
+        let (Some(source), part) = (&mut self.source, supplying.part) else { return Ok(None) };
+        let Some(to) = supplying.exchange.sending() else {
             if supplying.to.take().is_some() {
                 source.stop_awaited();
             }
             return Ok(None);
         };
+        if supplying.handing.is_some() {
+            return Ok(None);
+        }
         if supplying.to != Some(to) {
             // A new try wants all of it.
             if supplying.at > part.at && !source.holds(part.at) {
@@ -117,15 +125,15 @@ impl Upload {
         let Some(here) = source.bytes_at(cx, at, 1, length).map_err(CalledOff::Failed)? else { return Ok(None) };
         let piece = source.slice(at, here.min(left));
         source.look_ahead(cx, length);
-        supplying.at = at + piece.len() as u64;
-        self.handed = self.handed.max(supplying.at);
-        let ticket = cx.ticket();
-        supplying.handing = Some(ticket.id());
         self.digester.feed(at, &piece).expect("pieces follow each other, from the digester's watermark or below");
         // The last bytes go out only if it is the right blob.
         if self.digester.at() == self.size {
             self.check().map_err(CalledOff::Failed)?;
         }
+        supplying.at = at + piece.len() as u64;
+        self.handed = self.handed.max(supplying.at);
+        let ticket = cx.ticket();
+        supplying.handing = Some(ticket.id());
         Ok(Some(Job::Supply(ticket, to, piece)))
     }
 
@@ -135,7 +143,7 @@ impl Upload {
             self.stray = None;
             return true;
         }
-        let State::Supplying { supplying, .. } = &mut self.state else { return false };
+        let State::Supplying(supplying) = &mut self.state else { return false };
         if supplying.handing != Some(job) {
             return false;
         }
@@ -144,26 +152,22 @@ impl Upload {
         true
     }
 
-    /// What drivers say of a file's range that was cut, with how much of the body was taken.
-    fn as_far_as(&self, answer: Answer, taken: u64) -> Answer {
-        match answer {
-            Answer::Lost(lost) => Answer::Lost(Lost { moved: Some(self.digester.clone().of_body(taken)), ..lost }),
-            answer => answer,
-        }
-    }
-
-    fn after_supply(
-        &mut self,
-        cx: &mut Context<'_>,
-        answer: Result<Answer, Error>,
-        called_off: Option<CalledOff>,
-        part: Part,
-    ) -> State {
+    fn after_supply(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>, supplying: Supplying) -> State {
+        // A piece that nobody takes any more.
+        self.stray = supplying.handing;
         if let Some(source) = &mut self.source {
             source.stop_awaited();
         }
-        match called_off {
-            None => self.after_part(cx, answer, part),
+        match supplying.called_off {
+            None => {
+                // As drivers say it of a file that was sent in part.
+                let moved = || Some(self.digester.clone().of_body(supplying.taken));
+                let answer = match answer {
+                    Ok(Answer::Lost(lost)) => Ok(Answer::Lost(Lost { moved: moved(), ..lost })),
+                    answer => answer,
+                };
+                self.after_part(cx, answer, supplying.part)
+            }
             Some(CalledOff::Failed(why)) => self.fail(cx, why),
             Some(CalledOff::Again) => {
                 let asked = self.asked();
