@@ -140,6 +140,8 @@ pub struct Upload {
     restarts: u32,
     /// A request has met with a kept connection that was closed, since it last got ahead.
     was_stale: bool,
+    /// One request for all that is left, sent while it is fetched, was tried.
+    tried_whole: bool,
     /// A piece of a request that is over, to be aborted.
     stray: Option<JobId>,
     notes: VecDeque<Event>,
@@ -304,6 +306,7 @@ impl Upload {
             troubles: 0,
             restarts: 0,
             was_stale: false,
+            tried_whole: false,
             stray: None,
             notes: VecDeque::new(),
             state: State::New,

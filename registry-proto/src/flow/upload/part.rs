@@ -20,6 +20,9 @@ pub(super) struct Part {
     pub(super) began: Time,
 }
 
+/// How many bytes may have to be sent once more because they went in one request that was cut, of which nothing can be kept.
+const AT_RISK: u64 = 64 << 20;
+
 impl Upload {
     /// The first piece can come while the session is being opened.
     pub(super) fn look_ahead(&mut self, cx: &Context<'_>) {
@@ -29,14 +32,16 @@ impl Upload {
         }
     }
 
-    /// Whether a part goes in one request that can't wait until all of it is here: it would not fit into memory, and its registry
-    /// takes no chunks.
+    /// Whether a part goes in one request that is sent while it is fetched. It has to, if it would not fit into memory and its
+    /// registry takes no chunks. Where it could go in chunks as well, it is faster, but a cut costs all of it: what is not too large
+    /// for that tries it once.
     pub(super) fn is_to_be_supplied(&self, cx: &mut Context<'_>, part: Part) -> bool {
         let config = cx.session.config();
         let (one, too_large) = (config.upload == UploadPolicy::Monolithic, part.length > config.piece.get());
         // (What nobody knows the digest of yet, nor the size, can't be announced.)
         let is_known = self.named && self.source.as_ref().is_some_and(|source| !source.is_open());
-        part.closes && too_large && is_known && (one || self.learned(cx).refuses_chunks)
+        let is_worth_it = part.length <= AT_RISK && !self.tried_whole;
+        part.closes && too_large && is_known && (one || is_worth_it || self.learned(cx).refuses_chunks)
     }
 
     /// As much of a part as has been fetched by now, with the next piece on its way. `Err`: nothing to send yet, or ever.

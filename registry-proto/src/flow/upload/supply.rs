@@ -1,5 +1,5 @@
-//! A body that is sent while it is fetched, for registries that take no chunks: what is too large for memory goes in one request
-//! all the same, whose pieces follow it one by one.
+//! A body that is sent while it is fetched: what is too large for memory goes in one request all the same, whose pieces follow it
+//! one by one. There are registries that take nothing else, and for the others it is faster than chunks.
 //!
 //! ```text
 //!   source:    ── piece ── piece ── piece ──▶ (fetched by range, one ahead)
@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A piece that was handed over is gone. When the request has to be made once more (its token had expired, the connection was
-//! cut), the blob is fetched again from its beginning, in a session of its own; what the source sends is still resumed by
-//! ranges, and never makes the request fail.
+//! cut), the blob is fetched again from its beginning, in a session of its own: in chunks, where they are taken. What the source
+//! sends is resumed by ranges, and never makes the request fail.
 
 use super::part::Part;
 use super::{Pause, State, Then, Upload, Uploaded};
@@ -155,6 +155,7 @@ impl Upload {
     fn after_supply(&mut self, cx: &mut Context<'_>, answer: Result<Answer, Error>, supplying: Supplying) -> State {
         // A piece that nobody takes any more.
         self.stray = supplying.handing;
+        self.tried_whole = true;
         if let Some(source) = &mut self.source {
             source.stop_awaited();
         }
