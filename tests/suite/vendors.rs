@@ -145,7 +145,8 @@ fn where_no_chunks_are_taken_a_copy_of_large_blobs_stays_small() {
     let ran = world.run(&mut session, Copy::new(from, to, CopyOptions::default()));
     ran.result.unwrap();
     assert_eq!(world.registry().tags("a/b"), ["v1"]);
-    assert!(ran.most_in_memory <= Config::default().piece.get(), "{} bytes in memory", ran.most_in_memory);
+    // A piece; and the configuration, which is sent beside it.
+    assert!(ran.most_in_memory < Config::default().piece.get() + 1000, "{} bytes in memory", ran.most_in_memory);
 }
 
 #[test]
