@@ -42,7 +42,7 @@ pub struct Config {
     /// What is known about registries beforehand, for instance from [another session](crate::Session::lessons).
     pub learned: Lessons,
     /// How many bytes of a blob are asked for at a time when it goes from registry to registry. Two such pieces of each blob
-    /// under way are in memory, or four where a registry takes no chunks: there, they follow a request that is sent before them.
+    /// under way are in memory, or up to four where they follow a request that was sent before them.
     pub piece: NonZeroU64,
     /// How many blobs one operation transfers at a time.
     pub transfers: NonZeroUsize,

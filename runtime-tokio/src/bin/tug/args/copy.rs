@@ -64,8 +64,8 @@ pub(crate) struct Copy {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Transfer")]
 pub(crate) struct Transfer {
-    /// Fetch and send blobs in pieces of this size (`3145728`, `3M`), of which each blob under way has two in memory, or four where
-    /// the registry takes no chunks
+    /// Fetch blobs in pieces of this size (`3145728`, `3M`), of which each blob under way has two to four in memory; where they go in
+    /// chunks, each is one
     #[arg(long, value_name = "BYTES", default_value = "3M", value_parser = size)]
     pub(crate) chunk_size: NonZeroU64,
     /// How many blobs are transferred at a time
