@@ -167,6 +167,7 @@ fn a33_hints_are_hints() {
     });
     let mut config = Config::default();
     config.piece = NonZeroU64::new(10_000).unwrap();
+    config.upload = UploadPolicy::Chunked(config.piece);
     let flow = Copy::new("r.example/n:v1".parse().unwrap(), "d.example/n:v1".parse().unwrap(), CopyOptions::default());
     let _ = script.run(&mut Session::new(config, 1), flow);
     assert!(largest.get() <= 40_000, "{} bytes of a blob in memory", largest.get());

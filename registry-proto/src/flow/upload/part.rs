@@ -38,8 +38,8 @@ impl Upload {
     pub(super) fn is_to_be_supplied(&self, cx: &mut Context<'_>, part: Part) -> bool {
         let config = cx.session.config();
         let (one, too_large) = (config.upload == UploadPolicy::Monolithic, part.length > config.piece.get());
-        // (What nobody knows the digest of yet, nor the size, can't be announced.)
-        let is_known = self.named && self.source.as_ref().is_some_and(|source| !source.is_open());
+        // (Of what goes by nobody knows the digest yet, so that it can't be announced.)
+        let is_known = matches!(self.source, Some(Source::Remote(_)));
         let is_worth_it = part.length <= AT_RISK && !self.tried_whole;
         part.closes && too_large && is_known && (one || is_worth_it || self.learned(cx).refuses_chunks)
     }
