@@ -585,7 +585,10 @@ impl Wire {
                         break;
                     }
                     let take = (self.buffer.len() as u64).min(*left).min(room);
-                    got.extend(self.buffer.drain(..usize::try_from(take).map_err(io::Error::other)?));
+                    // (Byte by byte, without optimisation, a cut would be noticed seconds after it.)
+                    let rest = self.buffer.split_off(usize::try_from(take).map_err(io::Error::other)?);
+                    got.append(&mut self.buffer);
+                    self.buffer = rest;
                     *left -= take;
                     if let Body::Chunked(false, 0) = body {
                         self.until(b"\r\n")?;
