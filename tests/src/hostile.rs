@@ -15,6 +15,7 @@ use registry_proto::testing::registry::Registry;
 use registry_proto::testing::script::Request;
 use registry_proto::{Config, Credential, Error, Event, Flow, Session};
 
+use crate::images::noise;
 use crate::runtimes::Runtime;
 
 /// No test comes near this, unless something hangs.
@@ -160,11 +161,6 @@ pub fn quick() -> Config {
 
 /// How large the layer of [`image`] is, in bytes.
 pub const LAYER: usize = 300_000;
-
-/// Bytes of which no two places are alike.
-pub fn noise(length: usize) -> Vec<u8> {
-    (0u32..).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(length).collect()
-}
 
 /// An image with one layer, for `r.example/n:v1`.
 pub fn image() -> SampleImage {

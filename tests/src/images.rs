@@ -7,6 +7,15 @@ use registry_proto::flow::Inspected;
 use registry_proto::spec::{Descriptor, Digest, Index, Manifest, MediaType, Reference};
 use registry_proto::testing::registry::Registry;
 
+/// Bytes of which no two places are alike.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    for (n, four) in (0_u32..).zip(bytes.chunks_mut(4)) {
+        four.copy_from_slice(&n.wrapping_mul(2_654_435_761).to_le_bytes()[..four.len()]);
+    }
+    bytes
+}
+
 /// An image of these layers.
 pub fn image(layers: &[&[u8]]) -> SampleImage {
     SampleImage::new(&["app:v1"], layers)

@@ -17,6 +17,7 @@ use registry_proto::flow::{Destination, Pinging, Push, PushFeed, PushOptions, Re
 use registry_proto::testing::registry::{Outcome, Profile, Registry};
 use registry_proto::{Error, Flow};
 use registry_tests::clients::Client;
+use registry_tests::images::noise;
 use registry_tests::on_all_runtimes;
 use registry_tests::runtimes::Runtime;
 use registry_tests::server::{Answer, Asked, Server, Then};
@@ -62,7 +63,7 @@ fn holding_while(holds: &Arc<AtomicBool>) -> Server {
 }
 
 fn layer() -> Vec<u8> {
-    (0_u32..).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(8 << 20).collect()
+    noise(8 << 20)
 }
 
 fn push(folder: &TempDir, server: &Server) -> Push {

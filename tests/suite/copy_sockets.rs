@@ -16,6 +16,7 @@ use registry_proto::testing::registry::{Auth, Profile, Registry, Support};
 use registry_proto::testing::simulation::Simulation;
 use registry_proto::{Config, Credential, Event, Session};
 use registry_tests::docker_registry::{DockerRegistry, raw_manifest, skopeo};
+use registry_tests::images::noise;
 use registry_tests::on_hand_made_runtimes_too;
 use registry_tests::runtimes::Runtime;
 use registry_tokio::serve::Server;
@@ -112,8 +113,7 @@ fn children(index: &bytes::Bytes) -> Vec<Descriptor> {
 
 /// Puts an image of many layers, and one for two platforms, into a registry by way of `skopeo`. The images' names.
 fn fill(registry: &DockerRegistry, folder: &Path) -> [&'static str; 2] {
-    let big: Vec<u8> =
-        (0u32..3_000_000).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(11 << 20).collect();
+    let big = noise(11 << 20);
     let one = |machine: &str| {
         let own = tar_of(machine.as_bytes());
         let (big, small) = (tar_of(&big), tar_of(b"small"));

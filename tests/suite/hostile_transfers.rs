@@ -17,7 +17,8 @@ use registry_proto::spec::Digest;
 use registry_proto::testing::registry::{Profile, Registry};
 use registry_proto::testing::script::{Request, Script};
 use registry_proto::{Config, Error, Event, Session, UploadPolicy};
-use registry_tests::hostile::{Answer, LAYER, anonymous, by, disk, image, noise, push, reply, serve, to, user};
+use registry_tests::hostile::{Answer, LAYER, anonymous, by, disk, image, push, reply, serve, to, user};
+use registry_tests::images::noise;
 
 /// Pushes with a password to a registry that answers as `attack` changes it. Nothing else is asked of anybody but what it
 /// names itself.

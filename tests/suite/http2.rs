@@ -18,6 +18,7 @@ use registry_proto::archive::make::{self, SampleImage};
 use registry_proto::flow::{Destination, Platforms, Pull, PullOptions, Push, PushOptions};
 use registry_proto::testing::registry::{Profile, Registry};
 use registry_proto::{Config, Event, Scheme};
+use registry_tests::images::noise;
 use registry_tokio::Client;
 use rustls::pki_types::PrivateKeyDer;
 use tempfile::TempDir;
@@ -139,7 +140,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Result<Response<
 
 fn archive(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("app.tar");
-    let large: Vec<u8> = (0u32..400_000).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let large = noise(1_600_000);
     let small: Vec<Vec<u8>> = (0..12_u8).map(|at| vec![at; 1000]).collect();
     let layers: Vec<&[u8]> = small.iter().map(Vec::as_slice).chain([large.as_slice()]).collect();
     std::fs::write(&path, make::docker_save_oci(&[SampleImage::new(&["app:v1"], &layers)])).unwrap();

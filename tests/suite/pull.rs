@@ -25,7 +25,7 @@ use registry_tests::pulls::PullScenario;
 use registry_tests::seeds::{for_every_seed, number};
 
 /// How many seeds are run where nobody says otherwise.
-const SEEDS: u64 = 8_000;
+const SEEDS: u64 = 5_000;
 
 #[test]
 fn pulls_end_right_or_with_a_clear_error() {

@@ -17,7 +17,7 @@ use registry_proto::testing::registry::{Auth, Profile, Registry};
 use registry_proto::testing::simulation::Simulation;
 use registry_proto::{Config, Credential, Error, Event, Session};
 use registry_tests::docker_registry::{DockerRegistry, raw_manifest, skopeo};
-use registry_tests::images::{image, put, put_manifest};
+use registry_tests::images::{image, noise, put, put_manifest};
 use registry_tests::on_hand_made_runtimes_too;
 use registry_tests::runtimes::Runtime;
 use registry_tests::server::{Answer, Server, Then};
@@ -37,11 +37,6 @@ fn verified(runtime: Runtime, out: &Path) -> Archive {
     let verified = runtime.run(Config::default(), VerifyArchive::new(out)).unwrap();
     assert!(verified.is_whole(), "{verified:?}");
     verified.archive.unwrap()
-}
-
-/// Bytes that are all different, so that nothing goes unnoticed.
-fn noise(length: usize) -> Vec<u8> {
-    (0u32..).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(length).collect()
 }
 
 // ── registries in memory ─────────────────────────────────────────────────────────────────────────────────────────────

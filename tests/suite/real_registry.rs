@@ -11,14 +11,14 @@ use registry_proto::flow::{Destination, Pinging, Preview, Push, PushOptions, Pus
 use registry_proto::spec::{Digest, Manifest};
 use registry_proto::{Config, Error, Event, UploadPolicy};
 use registry_tests::docker_registry::{DockerRegistry, copy_out, raw_manifest, skopeo};
+use registry_tests::images::noise;
 use registry_tests::on_all_runtimes;
 use registry_tests::runtimes::Runtime;
 use tempfile::TempDir;
 
 /// Layers of all sorts: empty, small, repeated, and larger than a classic chunk.
 fn sample() -> SampleImage {
-    let big: Vec<u8> =
-        (0u32..3_000_000).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(11 << 20).collect();
+    let big = noise(11 << 20);
     let tar = |name: &str, content: &[u8]| {
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_ustar();

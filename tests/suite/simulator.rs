@@ -28,9 +28,9 @@ use registry_tests::seeds::{for_every_seed, for_seeds, number, seeds};
 use registry_tests::together::Together;
 
 /// How many seeds are run where nobody says otherwise.
-const SEEDS: u64 = 12_000;
+const SEEDS: u64 = 6_000;
 /// The same, of those with several operations each.
-const TOGETHER: u64 = 6_000;
+const TOGETHER: u64 = 3_000;
 
 /// Seeds of [`everything_at_once_ends_right_or_with_a_clear_error`] that failed once. What was wrong has tests of its own: a
 /// seed means something else as soon as the scenario is made up in another way.

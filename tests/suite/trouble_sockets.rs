@@ -16,7 +16,8 @@ use registry_proto::flow::{
 use registry_proto::spec::Digest;
 use registry_proto::testing::registry::{Profile, Registry};
 use registry_proto::{Config, Error, Event};
-use registry_tests::hostile::{Ran, noise, run};
+use registry_tests::hostile::{Ran, run};
+use registry_tests::images::noise;
 use registry_tests::images::{put, reference};
 use registry_tests::on_all_runtimes;
 use registry_tests::runtimes::Runtime;

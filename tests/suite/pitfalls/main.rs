@@ -31,6 +31,7 @@ use registry_proto::job::{FailureKind, Phase};
 use registry_proto::spec::Digest;
 use registry_proto::testing::registry::{Profile, Registry};
 use registry_proto::{Config, Credential, Error, Event, Ping, Scheme, UploadPolicy};
+use registry_tests::images::noise;
 use registry_tests::on_all_runtimes;
 use registry_tests::runtimes::Runtime;
 use registry_tests::series::Series;
@@ -153,11 +154,6 @@ impl Sample {
 fn push_of(archive: &Path, server: &Server) -> Push {
     let to = Destination::Reference(format!("{}/{REPOSITORY}:v1", server.host()).parse().unwrap());
     Push::new(archive, to, PushOptions::default())
-}
-
-/// Bytes that don't compress and don't repeat.
-fn noise(length: usize) -> Vec<u8> {
-    (0u32..).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(length).collect()
 }
 
 fn registry() -> Registry {
