@@ -1,10 +1,12 @@
 //! A relay between a client and a real server, which cuts what passes through it, and keeps a record of it.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+
+use crate::server::listen;
 
 /// What a head may be long. Upload sessions of docker-registry have some hundred bytes of state in their address.
 const HEAD: usize = 64 << 10;
@@ -54,7 +56,7 @@ impl Relay {
     /// # Panics
     /// When there is no port to be had.
     pub fn before(host: &str, cut: Cut) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = listen();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let (host, known) = (host.to_owned(), Arc::clone(&shared));

@@ -158,8 +158,8 @@ fn wrong_bytes_are_not_passed_on(runtime: Runtime) {
     assert!(matches!(ran.result, Err(Error::Integrity { .. })), "{runtime}: {:?}", ran.result);
     assert!(to.registry().blob("b", pair.layer.as_str()).is_none());
     assert_eq!(to.registry().ledger().mismatches, [], "{runtime}: the registry was given all of a wrong blob");
-    // (The first session was for a chunk. Whether the registry can close the second at once depends on what it noticed first.)
-    assert_eq!(to.count("DELETE", "/blobs/uploads/"), 2, "{runtime}");
+    // (Whether the registry can close the session at once depends on what it notices first.)
+    assert_eq!(to.count("DELETE", "/blobs/uploads/"), 1, "{runtime}");
 }
 
 on_all_runtimes!(
