@@ -45,8 +45,8 @@ mod tests {
     impl Seek for Broken {
         fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
             match self {
-                Broken::Seek => Err(io::Error::other("no way")),
-                Broken::Read => Ok(0),
+                Self::Seek => Err(io::Error::other("no way")),
+                Self::Read => Ok(0),
             }
         }
     }

@@ -38,7 +38,7 @@ impl Upload {
                 State::Supplying(_) => match std::mem::replace(&mut self.state, State::Over) {
                     State::Supplying(supplying) => match self.step_of_supply(cx, supplying) {
                         Ok(step) => return step,
-                        Err(next) => next,
+                        Err(next) => *next,
                     },
                     _ => unreachable!("the state was just matched"),
                 },

@@ -75,13 +75,13 @@ impl Upload {
         &mut self,
         cx: &mut Context<'_>,
         mut supplying: Box<Supplying>,
-    ) -> Result<Step<Uploaded>, State> {
+    ) -> Result<Step<Uploaded>, Box<State>> {
         let step = loop {
             match supplying.exchange.poll(cx) {
                 Step::Run(job) => break Step::Run(job),
                 Step::Abort(job) => break Step::Abort(job),
                 Step::Note(event) => break Step::Note(event),
-                Step::Done(answer) => return Err(self.after_supply(cx, answer, *supplying)),
+                Step::Done(answer) => return Err(Box::new(self.after_supply(cx, answer, *supplying))),
                 Step::Wait(until) if supplying.called_off.is_some() => break Step::Wait(until),
                 Step::Wait(until) => match self.hand_over(cx, &mut supplying) {
                     Ok(Some(job)) => break Step::Run(job),
