@@ -33,8 +33,8 @@
 //!
 //! Where the bytes come from makes little difference: a file is described to the driver, what another registry has is
 //! fetched in pieces ([`source`]), the next one while the last one is being sent, and what goes by once is fed in such pieces.
-//! Of that the digest is known when all of it was sent, in time for the closing `PUT`. Where a registry takes no chunks, and the
-//! blob is more than a piece, the request is sent first and the pieces after it ([`supply`]).
+//! Of that the digest is known when all of it was sent, in time for the closing `PUT`. What is fetched, is more than a piece and goes in
+//! one request is not waited for: the request is sent first and the pieces after it ([`supply`]).
 //!
 //! Whatever happens to a `PATCH` or `PUT`, the registry is asked how far it came ([Probing](State::Probing)) or whether the
 //! blob is there after all ([Confirming](State::Confirming)) before another byte is sent.
