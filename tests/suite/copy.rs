@@ -208,6 +208,8 @@ fn a_registry_that_takes_no_chunks() {
     for (piece, pieces) in [(999, 11), (1000, 10), (5000, 2), (9999, 2), (20_000, 1)] {
         let mut pair = Pair::new(Profile::distribution_3(), there.clone());
         pair.config.piece = NonZeroU64::new(piece).unwrap();
+        // It is offered a chunk first, and says no.
+        pair.config.upload = UploadPolicy::Chunked(pair.config.piece);
         let ran = pair.copy();
         ran.result.unwrap();
         let there = pair.world.registry_of(THERE);
