@@ -40,6 +40,16 @@ enum Hash {
 }
 
 /// Bytes were offered from beyond what has been hashed.
+///
+/// ```
+/// use registry_proto::spec::Algorithm;
+/// use registry_proto::{Digester, Gap};
+///
+/// let mut running = Digester::new(Algorithm::Sha256);
+/// running.feed(0, b"hello")?;
+/// assert_eq!(running.feed(6, b"world"), Err(Gap { at: 5, offset: 6 }));
+/// # Ok::<(), Gap>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bytes from offset {offset} offered to a hash that stands at {at}")]
 pub struct Gap {

@@ -11,6 +11,20 @@ use crate::spec::{ApiError, Challenge, Digest, ScopeSet, is_transient, redacted}
 
 /// Why an operation did not succeed. The variant says whose fault it is; the text says what was asked of whom, what came
 /// back and what to do next. No secret is ever part of it.
+///
+/// ```
+/// use registry_proto::{DeniedBecause, Error};
+///
+/// fn what_to_do(why: &Error) -> &str {
+///     match why {
+///         Error::Denied(denied) if denied.because == DeniedBecause::NoCredentials => "log in",
+///         Error::Registry(refusal) if refusal.status == 404 => "look at the name",
+///         why if why.is_transient() => "try again later",
+///         _ => "read it",
+///     }
+/// }
+/// assert_eq!(what_to_do(&Error::Cancelled), "read it");
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -16,6 +16,20 @@ use crate::spec::{Descriptor, Digest, MediaType, Repository, TagOrDigest};
 /// For each blob that is pushed or copied: `Queued`, then one of `Exists`, `Mounted` or `Sending` … `Sent`, with `Sent` never
 /// going back, however often bytes had to be sent again (of an archive that goes by: `Passing`, then `Sent`). For each that is
 /// pulled: `Queued`, then `Kept` or `Fetching` and `Fetched`.
+///
+/// ```
+/// use registry_proto::Event;
+///
+/// // With a client: client.run_with(flow, tell)
+/// fn tell(event: Event) {
+///     match event {
+///         Event::Retrying { request, why, after } => eprintln!("{request}: {why}; again in {after:?}"),
+///         Event::Notice(text) => eprintln!("{text}"),
+///         _ => {}
+///     }
+/// }
+/// # let _ = tell;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

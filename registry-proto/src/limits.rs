@@ -5,6 +5,14 @@
 /// What else a peer could make large is bounded by constants, since nobody has a use for other ones: how deep JSON nests and how
 /// many values a manifest has, the length of names, tags, digests and media types, of what is kept of an error and of warnings,
 /// the rounds of authentication, and how much a session remembers.
+///
+/// ```
+/// use registry_proto::Config;
+///
+/// let mut config = Config::default();
+/// config.limits.entries = 1_000; // no list of more is kept
+/// config.limits.redirects = 0; // none is followed
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

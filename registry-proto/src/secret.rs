@@ -32,6 +32,13 @@ impl fmt::Debug for Secret {
 }
 
 /// What a user may show to a registry or to its token server.
+///
+/// ```
+/// use registry_proto::Credential;
+///
+/// let credential = Credential::password("user", "hunter2");
+/// assert!(!format!("{credential:?}").contains("hunter2"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credential {

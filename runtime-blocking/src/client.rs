@@ -109,6 +109,15 @@ impl Client {
 
     /// Asks a registry whether it is one, and how it wants to be authenticated.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let ping = client.ping(&"registry.example.org".parse()?)?;
+    /// println!("{} answers", ping.origin);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When nothing answers there, or what answers is no registry.
     pub fn ping(&self, registry: &Registry) -> Result<Ping, Error> {
@@ -116,6 +125,15 @@ impl Client {
     }
 
     /// Shows a registry what is configured for it, to see whether it lets one in.
+    ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let authenticated = client.authenticate(&"registry.example.org".parse()?)?;
+    /// println!("let in{}", if authenticated.challenged { "" } else { ", and not asked for anything" });
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Denied`] when it doesn't.
@@ -125,6 +143,18 @@ impl Client {
 
     /// Pushes images of an archive: a `docker save` tar, an OCI archive or an OCI layout folder.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// use registry_blocking::proto::flow::Destination;
+    ///
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let to = Destination::Reference("registry.example.org/team/app:v1".parse()?);
+    /// let pushed = client.push("app.tar", to)?;
+    /// println!("{} blobs sent, {} were there", pushed.totals.sent, pushed.totals.existed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Archive`] and [`Error::Misuse`] before anything is sent, any other on the way.
     pub fn push(&self, archive: impl AsRef<Path>, to: Destination) -> Result<Pushed, Error> {
@@ -132,6 +162,18 @@ impl Client {
     }
 
     /// Finds out what [`push`](Client::push) would send, and sends nothing.
+    ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// use registry_blocking::proto::flow::Destination;
+    ///
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let to = Destination::Below("registry.example.org/mirror".to_owned());
+    /// let previewed = client.preview("images.tar", to)?;
+    /// println!("{} bytes would be sent", previewed.bytes());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::push`].
@@ -143,6 +185,15 @@ impl Client {
     /// there only when it is whole and verified; an interrupted pull goes on where it stopped. [`PullOptions`] and
     /// [`run`](Client::run) can pull several images, other platforms, and into other formats.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let pulled = client.pull(&"registry.example.org/team/app:v1".parse()?, "app.tar")?;
+    /// println!("{}: {} bytes fetched", pulled.images[0].digest, pulled.totals.fetched_bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Integrity`] when the registry hands out other bytes than it should, [`Error::Local`] when the file can't be
     /// written; any other on the way.
@@ -153,6 +204,16 @@ impl Client {
     /// Copies an image from one reference to another, in the same registry or another one, byte for byte and without a
     /// temporary file. Of an index, every image goes along; [`CopyOptions`] and [`run`](Client::run) can copy less.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let (from, to) = ("quay.io/org/app:v1".parse()?, "registry.example.org/team/app:v1".parse()?);
+    /// let copied = client.copy(&from, &to)?;
+    /// println!("{} is there as well", copied.digest);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Integrity`] when the source hands out other bytes than it should; any other on the way.
     pub fn copy(&self, source: &Reference, destination: &Reference) -> Result<Copied, Error> {
@@ -161,6 +222,17 @@ impl Client {
 
     /// Reads which images an archive holds.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let archive = client.read_archive("app.tar")?;
+    /// for name in archive.images().iter().flat_map(|image| image.names()) {
+    ///     println!("{}", name.as_written());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Archive`] when the file is no image archive or is damaged.
     pub fn read_archive(&self, archive: impl AsRef<Path>) -> Result<Archive, Error> {
@@ -168,6 +240,17 @@ impl Client {
     }
 
     /// Reads an archive whole, to see whether every blob has its digest.
+    ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let verified = client.verify_archive("app.tar")?;
+    /// for (digest, why) in &verified.damaged {
+    ///     println!("{digest}: {why}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When the work itself breaks down; everything that is wrong with the archive is part of the result.
@@ -178,6 +261,19 @@ impl Client {
     /// Fetches a blob into a file, which is there only when it is whole and verified; what was interrupted goes on where it
     /// stopped. Run [`ReadBlob`](registry_proto::flow::ReadBlob) to get it piece by piece instead.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// use registry_blocking::proto::spec::Reference;
+    ///
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let reference: Reference = "registry.example.org/team/appsha256:…".parse()?;
+    /// if let Some(digest) = reference.digest() {
+    ///     client.blob(reference.repository(), digest, "layer.tar.gz")?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Registry`] when it is not there, [`Error::Integrity`] when it is not what its digest says, [`Error::Local`] when
     /// it can't be written.
@@ -186,6 +282,15 @@ impl Client {
     }
 
     /// Fetches a manifest or an index, its bytes as they are: `GET /v2/<name>/manifests/<reference>`.
+    ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let manifest = client.manifest(&"registry.example.org/team/app:v1".parse()?)?;
+    /// std::fs::write("manifest.json", manifest.bytes())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Registry`] when it is not there, [`Error::Integrity`] and [`Error::Protocol`] when it is not what it is said to
@@ -197,6 +302,17 @@ impl Client {
     /// Puts a manifest or an index, its bytes as they are, under the reference's tag (or its digest, or `latest`):
     /// `PUT /v2/<name>/manifests/<reference>`. What it names has to be in the repository already.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// use registry_blocking::proto::spec::Manifest;
+    ///
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let manifest = Manifest::parse(std::fs::read("manifest.json")?.into(), None, None)?;
+    /// client.put_manifest(&"registry.example.org/team/app:v2".parse()?, manifest)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Registry`] when the registry does not take it, [`Error::Misuse`] when the reference has another digest.
     pub fn put_manifest(&self, reference: &Reference, manifest: Manifest) -> Result<Descriptor, Error> {
@@ -206,6 +322,15 @@ impl Client {
     /// Finds out what a reference leads to, without fetching it where the registry allows that:
     /// `HEAD /v2/<name>/manifests/<reference>`. What a tag leads to is the registry's word.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let descriptor = client.resolve(&"registry.example.org/team/app:v1".parse()?)?;
+    /// println!("{}", descriptor.digest);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Client::manifest`].
     pub fn resolve(&self, reference: &Reference) -> Result<Descriptor, Error> {
@@ -213,6 +338,15 @@ impl Client {
     }
 
     /// Looks at an image, or at every image of an index, without pulling layers: `GET` of manifests and configurations.
+    ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let image = client.inspect(&"registry.example.org/team/app:v1".parse()?)?;
+    /// println!("{}, {} layers, {} bytes", image.digest(), image.layers().len(), image.total_size());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::manifest`]. What is no image is none: [`Inspected::notes`] says what can't be told of it.
@@ -222,6 +356,20 @@ impl Client {
 
     /// As [`inspect`](Client::inspect) for many references side by side. Yields a result for each, in their order: one that
     /// fails does not stop the others.
+    ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let references = vec!["registry.example.org/a".parse()?, "registry.example.org/b".parse()?];
+    /// for result in client.inspect_all(references) {
+    ///     match result {
+    ///         Ok(image) => println!("{}", image.digest()),
+    ///         Err(why) => eprintln!("{why}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn inspect_all(&self, references: Vec<Reference>) -> Vec<Result<Inspected, Error>> {
         let count = references.len();
         // Only as a whole is it stopped.
@@ -230,6 +378,15 @@ impl Client {
 
     /// Fetches an image's configuration, its bytes as they are; of an index, that of the image for this machine. For other
     /// platforms run a [`FetchConfig`].
+    ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let json = client.config(&"registry.example.org/team/app:v1".parse()?)?;
+    /// println!("{}", String::from_utf8_lossy(&json));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::manifest`], and [`Error::Unsuitable`] when there is none for this machine.
@@ -271,6 +428,16 @@ impl Client {
     /// Lists a registry's repositories, all of them at once: `GET /v2/_catalog`. To get them page by page, run
     /// [`ListCatalog`] itself and listen, as shown at [`tags`](Client::tags).
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// for repository in client.catalog(&"registry.example.org".parse()?)? {
+    ///     println!("{repository}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When the registry has no such list, or not for everybody, as is often so; the others as those of
     /// [`tags`](Client::tags).
@@ -281,6 +448,15 @@ impl Client {
     /// Deletes a manifest, by its digest or what a tag leads to, and with it every tag that leads there:
     /// `DELETE /v2/<name>/manifests/<digest>`. See [`untag`](Client::untag) for a tag alone.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let deleted = client.delete(&"registry.example.org/team/app:v1".parse()?)?;
+    /// println!("{} is gone", deleted.to_reference());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Registry`] when it is not there (404), or the registry deletes nothing (405).
     pub fn delete(&self, reference: &Reference) -> Result<Deleted, Error> {
@@ -288,6 +464,17 @@ impl Client {
     }
 
     /// Deletes a tag and leaves the manifest: `DELETE /v2/<name>/manifests/<tag>`. Not every registry can.
+    ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// use registry_blocking::proto::spec::Reference;
+    ///
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let app: Reference = "registry.example.org/team/app".parse()?;
+    /// client.untag(app.repository(), &"old".parse()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Registry`] when the tag is not there (404), or the registry does not delete tags (400, 405).
@@ -298,6 +485,18 @@ impl Client {
     /// Deletes every manifest of a repository that a tag leads to, or an index that a tag leads to, and with them all tags.
     /// Yields what was deleted, in that order.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// use registry_blocking::proto::spec::Reference;
+    ///
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let app: Reference = "registry.example.org/team/app".parse()?;
+    /// let deleted = client.delete_repository(app.repository())?;
+    /// println!("{} manifests are gone", deleted.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Registry`] when the repository is not there (404), or the registry deletes nothing (405). An error in the
     /// middle leaves the rest as it is.
@@ -307,6 +506,15 @@ impl Client {
 
     /// Gives what a reference leads to more tags in its repository, without moving a blob.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = "registry.example.org/team/app:v1".parse()?;
+    /// client.tag(&app, ["stable".parse()?, "latest".parse()?])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When it is not there, or the registry does not take a tag.
     pub fn tag(&self, reference: &Reference, tags: impl IntoIterator<Item = Tag>) -> Result<Descriptor, Error> {
@@ -315,6 +523,16 @@ impl Client {
 
     /// Lists the manifests that say something about another, such as signatures. Run [`ListReferrers`] itself to get those
     /// of one type of artifact.
+    ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// for referrer in client.referrers(&"registry.example.org/team/app:v1".parse()?)? {
+    ///     println!("{}", referrer.digest);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When a tag leads to nothing, or the registry breaks the protocol.
@@ -347,6 +565,22 @@ impl Client {
 
     /// Runs any flow: those above are nothing else. What happens on the way goes to `tracing`, within a span of its own.
     ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// use registry_blocking::proto::archive::ArchiveFormat;
+    /// use registry_blocking::proto::flow::{Platforms, Pull, PullOptions};
+    ///
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut options = PullOptions::default();
+    /// options.format = ArchiveFormat::Oci;
+    /// options.platforms = Platforms::All;
+    /// let references = ["registry.example.org/a:v1".parse()?, "registry.example.org/b:v1".parse()?];
+    /// let pulled = client.run(Pull::new(references, "both.tar", options))?;
+    /// println!("{} images", pulled.images.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The flow's.
     pub fn run<F: Flow>(&self, flow: F) -> Result<F::Output, Error> {
@@ -354,6 +588,24 @@ impl Client {
     }
 
     /// Runs any flow and tells what happens on the way.
+    ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// use registry_blocking::proto::Event;
+    /// use registry_blocking::proto::flow::Resolve;
+    ///
+    /// # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let resolve = Resolve::new("registry.example.org/team/app:v1".parse()?);
+    /// let descriptor = client
+    ///     .run_with(resolve, |event| {
+    ///         if let Event::Retrying { request, why, after } = event {
+    ///             eprintln!("{request}: {why}; again in {after:?}");
+    ///         }
+    ///     })?;
+    /// println!("{}", descriptor.digest);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The flow's.

@@ -112,6 +112,15 @@ impl Client {
 
     /// Asks a registry whether it is one, and how it wants to be authenticated.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let ping = client.ping(&"registry.example.org".parse()?).await?;
+    /// println!("{} answers", ping.origin);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When nothing answers there, or what answers is no registry.
     pub async fn ping(&self, registry: &Registry) -> Result<Ping, Error> {
@@ -119,6 +128,15 @@ impl Client {
     }
 
     /// Shows a registry what is configured for it, to see whether it lets one in.
+    ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let authenticated = client.authenticate(&"registry.example.org".parse()?).await?;
+    /// println!("let in{}", if authenticated.challenged { "" } else { ", and not asked for anything" });
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Denied`] when it doesn't.
@@ -128,6 +146,18 @@ impl Client {
 
     /// Pushes images of an archive: a `docker save` tar, an OCI archive or an OCI layout folder.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// use registry_tokio::proto::flow::Destination;
+    ///
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let to = Destination::Reference("registry.example.org/team/app:v1".parse()?);
+    /// let pushed = client.push("app.tar", to).await?;
+    /// println!("{} blobs sent, {} were there", pushed.totals.sent, pushed.totals.existed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Archive`] and [`Error::Misuse`] before anything is sent, any other on the way.
     pub async fn push(&self, archive: impl AsRef<Path>, to: Destination) -> Result<Pushed, Error> {
@@ -135,6 +165,18 @@ impl Client {
     }
 
     /// Finds out what [`push`](Client::push) would send, and sends nothing.
+    ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// use registry_tokio::proto::flow::Destination;
+    ///
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let to = Destination::Below("registry.example.org/mirror".to_owned());
+    /// let previewed = client.preview("images.tar", to).await?;
+    /// println!("{} bytes would be sent", previewed.bytes());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::push`].
@@ -146,6 +188,15 @@ impl Client {
     /// there only when it is whole and verified; an interrupted pull goes on where it stopped. [`PullOptions`] and
     /// [`run`](Client::run) can pull several images, other platforms, and into other formats.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let pulled = client.pull(&"registry.example.org/team/app:v1".parse()?, "app.tar").await?;
+    /// println!("{}: {} bytes fetched", pulled.images[0].digest, pulled.totals.fetched_bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Integrity`] when the registry hands out other bytes than it should, [`Error::Local`] when the file can't be
     /// written; any other on the way.
@@ -156,6 +207,16 @@ impl Client {
     /// Copies an image from one reference to another, in the same registry or another one, byte for byte and without a
     /// temporary file. Of an index, every image goes along; [`CopyOptions`] and [`run`](Client::run) can copy less.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let (from, to) = ("quay.io/org/app:v1".parse()?, "registry.example.org/team/app:v1".parse()?);
+    /// let copied = client.copy(&from, &to).await?;
+    /// println!("{} is there as well", copied.digest);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Integrity`] when the source hands out other bytes than it should; any other on the way.
     pub async fn copy(&self, source: &Reference, destination: &Reference) -> Result<Copied, Error> {
@@ -163,6 +224,17 @@ impl Client {
     }
 
     /// Reads which images an archive holds.
+    ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let archive = client.read_archive("app.tar").await?;
+    /// for name in archive.images().iter().flat_map(|image| image.names()) {
+    ///     println!("{}", name.as_written());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Archive`] when the file is no image archive or is damaged.
@@ -172,6 +244,17 @@ impl Client {
 
     /// Reads an archive whole, to see whether every blob has its digest.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let verified = client.verify_archive("app.tar").await?;
+    /// for (digest, why) in &verified.damaged {
+    ///     println!("{digest}: {why}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When the work itself breaks down; everything that is wrong with the archive is part of the result.
     pub async fn verify_archive(&self, archive: impl AsRef<Path>) -> Result<Verified, Error> {
@@ -180,6 +263,19 @@ impl Client {
 
     /// Fetches a blob into a file, which is there only when it is whole and verified; what was interrupted goes on where it
     /// stopped. Run [`ReadBlob`](registry_proto::flow::ReadBlob) to get it piece by piece instead.
+    ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// use registry_tokio::proto::spec::Reference;
+    ///
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let reference: Reference = "registry.example.org/team/app.awaitsha256:…".parse()?;
+    /// if let Some(digest) = reference.digest() {
+    ///     client.blob(reference.repository(), digest, "layer.tar.gz").await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Registry`] when it is not there, [`Error::Integrity`] when it is not what its digest says, [`Error::Local`] when
@@ -195,6 +291,15 @@ impl Client {
 
     /// Fetches a manifest or an index, its bytes as they are: `GET /v2/<name>/manifests/<reference>`.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let manifest = client.manifest(&"registry.example.org/team/app:v1".parse()?).await?;
+    /// std::fs::write("manifest.json", manifest.bytes())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Registry`] when it is not there, [`Error::Integrity`] and [`Error::Protocol`] when it is not what it is said to
     /// be.
@@ -205,6 +310,17 @@ impl Client {
     /// Puts a manifest or an index, its bytes as they are, under the reference's tag (or its digest, or `latest`):
     /// `PUT /v2/<name>/manifests/<reference>`. What it names has to be in the repository already.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// use registry_tokio::proto::spec::Manifest;
+    ///
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let manifest = Manifest::parse(std::fs::read("manifest.json")?.into(), None, None)?;
+    /// client.put_manifest(&"registry.example.org/team/app:v2".parse()?, manifest).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Registry`] when the registry does not take it, [`Error::Misuse`] when the reference has another digest.
     pub async fn put_manifest(&self, reference: &Reference, manifest: Manifest) -> Result<Descriptor, Error> {
@@ -214,6 +330,15 @@ impl Client {
     /// Finds out what a reference leads to, without fetching it where the registry allows that:
     /// `HEAD /v2/<name>/manifests/<reference>`. What a tag leads to is the registry's word.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let descriptor = client.resolve(&"registry.example.org/team/app:v1".parse()?).await?;
+    /// println!("{}", descriptor.digest);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Client::manifest`].
     pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor, Error> {
@@ -221,6 +346,15 @@ impl Client {
     }
 
     /// Looks at an image, or at every image of an index, without pulling layers: `GET` of manifests and configurations.
+    ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let image = client.inspect(&"registry.example.org/team/app:v1".parse()?).await?;
+    /// println!("{}, {} layers, {} bytes", image.digest(), image.layers().len(), image.total_size());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::manifest`]. What is no image is none: [`Inspected::notes`] says what can't be told of it.
@@ -230,6 +364,20 @@ impl Client {
 
     /// As [`inspect`](Client::inspect) for many references side by side. Yields a result for each, in their order: one that
     /// fails does not stop the others.
+    ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let references = vec!["registry.example.org/a".parse()?, "registry.example.org/b".parse()?];
+    /// for result in client.inspect_all(references).await {
+    ///     match result {
+    ///         Ok(image) => println!("{}", image.digest()),
+    ///         Err(why) => eprintln!("{why}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn inspect_all(&self, references: Vec<Reference>) -> Vec<Result<Inspected, Error>> {
         let count = references.len();
         // Only as a whole is it stopped.
@@ -238,6 +386,15 @@ impl Client {
 
     /// Fetches an image's configuration, its bytes as they are; of an index, that of the image for this machine. For other
     /// platforms run a [`FetchConfig`].
+    ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let json = client.config(&"registry.example.org/team/app:v1".parse()?).await?;
+    /// println!("{}", String::from_utf8_lossy(&json));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::manifest`], and [`Error::Unsuitable`] when there is none for this machine.
@@ -280,6 +437,16 @@ impl Client {
     /// Lists a registry's repositories, all of them at once: `GET /v2/_catalog`. To get them page by page, run
     /// [`ListCatalog`] itself and listen, as shown at [`tags`](Client::tags).
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// for repository in client.catalog(&"registry.example.org".parse()?).await? {
+    ///     println!("{repository}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When the registry has no such list, or not for everybody, as is often so; the others as those of
     /// [`tags`](Client::tags).
@@ -290,6 +457,15 @@ impl Client {
     /// Deletes a manifest, by its digest or what a tag leads to, and with it every tag that leads there:
     /// `DELETE /v2/<name>/manifests/<digest>`. See [`untag`](Client::untag) for a tag alone.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let deleted = client.delete(&"registry.example.org/team/app:v1".parse()?).await?;
+    /// println!("{} is gone", deleted.to_reference());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Registry`] when it is not there (404), or the registry deletes nothing (405).
     pub async fn delete(&self, reference: &Reference) -> Result<Deleted, Error> {
@@ -297,6 +473,17 @@ impl Client {
     }
 
     /// Deletes a tag and leaves the manifest: `DELETE /v2/<name>/manifests/<tag>`. Not every registry can.
+    ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// use registry_tokio::proto::spec::Reference;
+    ///
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let app: Reference = "registry.example.org/team/app".parse()?;
+    /// client.untag(app.repository(), &"old".parse()?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Registry`] when the tag is not there (404), or the registry does not delete tags (400, 405).
@@ -307,6 +494,18 @@ impl Client {
     /// Deletes every manifest of a repository that a tag leads to, or an index that a tag leads to, and with them all tags.
     /// Yields what was deleted, in that order.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// use registry_tokio::proto::spec::Reference;
+    ///
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let app: Reference = "registry.example.org/team/app".parse()?;
+    /// let deleted = client.delete_repository(app.repository()).await?;
+    /// println!("{} manifests are gone", deleted.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Registry`] when the repository is not there (404), or the registry deletes nothing (405). An error in the
     /// middle leaves the rest as it is.
@@ -316,6 +515,15 @@ impl Client {
 
     /// Gives what a reference leads to more tags in its repository, without moving a blob.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let app = "registry.example.org/team/app:v1".parse()?;
+    /// client.tag(&app, ["stable".parse()?, "latest".parse()?]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When it is not there, or the registry does not take a tag.
     pub async fn tag(&self, reference: &Reference, tags: impl IntoIterator<Item = Tag>) -> Result<Descriptor, Error> {
@@ -324,6 +532,16 @@ impl Client {
 
     /// Lists the manifests that say something about another, such as signatures. Run [`ListReferrers`] itself to get those
     /// of one type of artifact.
+    ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// for referrer in client.referrers(&"registry.example.org/team/app:v1".parse()?).await? {
+    ///     println!("{}", referrer.digest);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When a tag leads to nothing, or the registry breaks the protocol.
@@ -356,6 +574,22 @@ impl Client {
 
     /// Runs any flow: those above are nothing else. What happens on the way goes to `tracing`, within a span of its own.
     ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// use registry_tokio::proto::archive::ArchiveFormat;
+    /// use registry_tokio::proto::flow::{Platforms, Pull, PullOptions};
+    ///
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut options = PullOptions::default();
+    /// options.format = ArchiveFormat::Oci;
+    /// options.platforms = Platforms::All;
+    /// let references = ["registry.example.org/a:v1".parse()?, "registry.example.org/b:v1".parse()?];
+    /// let pulled = client.run(Pull::new(references, "both.tar", options)).await?;
+    /// println!("{} images", pulled.images.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The flow's.
     pub async fn run<F: Flow>(&self, flow: F) -> Result<F::Output, Error> {
@@ -363,6 +597,25 @@ impl Client {
     }
 
     /// Runs any flow and tells what happens on the way.
+    ///
+    /// ```
+    /// # use registry_tokio::Client;
+    /// use registry_tokio::proto::Event;
+    /// use registry_tokio::proto::flow::Resolve;
+    ///
+    /// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let resolve = Resolve::new("registry.example.org/team/app:v1".parse()?);
+    /// let descriptor = client
+    ///     .run_with(resolve, |event| {
+    ///         if let Event::Retrying { request, why, after } = event {
+    ///             eprintln!("{request}: {why}; again in {after:?}");
+    ///         }
+    ///     })
+    ///     .await?;
+    /// println!("{}", descriptor.digest);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The flow's.

@@ -7,6 +7,18 @@ use std::io::{self, Write as _};
 use registry_proto::archive::{Compressor, Squeeze};
 
 /// Compresses by gzip, as Docker does.
+///
+/// ```
+/// use registry_tokio::pack;
+/// use registry_tokio::proto::archive::Feed;
+/// use registry_tokio::proto::flow::{PushFeed, PushOptions};
+///
+/// let feed = Feed::new("standard input", std::io::empty());
+/// let push = PushFeed::new(feed, "localhost:5000/app:v1".parse()?, PushOptions::default());
+/// let push = push.compressing(pack::gzip());
+/// # drop(push);
+/// # Ok::<(), registry_tokio::proto::spec::ReferenceError>(())
+/// ```
 #[cfg(feature = "gzip")]
 pub fn gzip() -> Compressor {
     Compressor::gzip(|| Ok(Box::new(Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default())))))
@@ -14,6 +26,18 @@ pub fn gzip() -> Compressor {
 
 /// Compresses by Zstandard: smaller and several times faster, for registries and runtimes that know it (containerd since 1.5,
 /// Docker since 23).
+///
+/// ```
+/// use registry_tokio::pack;
+/// use registry_tokio::proto::archive::Feed;
+/// use registry_tokio::proto::flow::{PushFeed, PushOptions};
+///
+/// let feed = Feed::new("standard input", std::io::empty());
+/// let push = PushFeed::new(feed, "localhost:5000/app:v1".parse()?, PushOptions::default());
+/// let push = push.compressing(pack::zstd());
+/// # drop(push);
+/// # Ok::<(), registry_tokio::proto::spec::ReferenceError>(())
+/// ```
 #[cfg(feature = "zstd")]
 pub fn zstd() -> Compressor {
     Compressor::zstd(|| {

@@ -76,6 +76,20 @@ impl Server {
     /// As [`bind`](Server::bind), and calls `keep` after each request that may have changed something, before that is answered:
     /// when it fails, the answer is 500. All other requests wait for it.
     ///
+    /// ```
+    /// use std::fs;
+    /// use registry_tokio::proto::testing::registry::{Profile, Registry};
+    /// use registry_tokio::serve::Server;
+    ///
+    /// # async fn example() -> std::io::Result<()> {
+    /// let registry = Registry::new(Profile::distribution_3());
+    /// let keep = |registry: &Registry| fs::write("repositories.txt", registry.repositories().join("\n"));
+    /// let server = Server::bind_keeping(([127, 0, 0, 1], 0).into(), registry, keep).await?;
+    /// # drop(server);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`bind`](Server::bind).
     pub async fn bind_keeping(
@@ -100,6 +114,18 @@ impl Server {
     }
 
     /// Looks at the registry, or changes it. Requests wait meanwhile.
+    ///
+    /// ```
+    /// # use registry_tokio::proto::testing::registry::{Profile, Registry};
+    /// # use registry_tokio::serve::Server;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let server = Server::bind(([127, 0, 0, 1], 0).into(), Registry::new(Profile::distribution_3())).await?;
+    /// let tags = server.registry(|registry| registry.tags("app"));
+    /// assert!(tags.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn registry<T>(&self, look: impl FnOnce(&mut Registry) -> T) -> T {
         self.shared.with(look)
     }

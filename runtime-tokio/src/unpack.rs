@@ -37,6 +37,14 @@ const WINDOW_LOG: u32 = 27;
 
 /// What `reader` has, unpacked if it is packed. Nothing is read before the feed is. `name`: what it is called when something is
 /// wrong with it.
+///
+/// ```
+/// use registry_tokio::proto::archive::Limits;
+/// use registry_tokio::unpack;
+///
+/// let feed = unpack::feed("standard input", std::io::stdin(), &Limits::default());
+/// # drop(feed);
+/// ```
 pub fn feed(name: impl AsRef<Path>, reader: impl Read + Send + 'static, limits: &Limits) -> Feed {
     let name = name.as_ref();
     let unpacking = Unpacking { name: name.into(), limits: *limits, state: State::New(Box::new(reader)) };
@@ -44,6 +52,13 @@ pub fn feed(name: impl AsRef<Path>, reader: impl Read + Send + 'static, limits: 
 }
 
 /// A file, unpacked if it is packed.
+///
+/// ```
+/// use registry_tokio::proto::archive::Limits;
+/// use registry_tokio::unpack;
+///
+/// assert!(unpack::open("/nowhere/app.tar.gz", &Limits::default()).is_err());
+/// ```
 ///
 /// # Errors
 /// When it can't be opened.
@@ -53,6 +68,15 @@ pub fn open(path: impl AsRef<Path>, limits: &Limits) -> io::Result<Feed> {
 }
 
 /// How a file is compressed, if it is.
+///
+/// ```
+/// use registry_tokio::unpack;
+///
+/// let file = tempfile::NamedTempFile::new()?;
+/// std::fs::write(file.path(), [0x1f, 0x8b, 8, 0])?;
+/// assert_eq!(unpack::compression(file.path())?.map(|how| how.to_string()).as_deref(), Some("gzip"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 /// When it can't be opened or read.

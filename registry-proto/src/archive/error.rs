@@ -167,6 +167,13 @@ impl ArchiveFault {
 }
 
 /// How a whole file is compressed, told by its first bytes (PROTOCOL.md §4.4: moby, containers and containerd sniff these).
+///
+/// ```
+/// use registry_proto::archive::Compression;
+///
+/// assert_eq!(Compression::of(&[0x1f, 0x8b, 8, 0]), Some(Compression::Gzip));
+/// assert_eq!(Compression::of(b"ustar"), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compression {

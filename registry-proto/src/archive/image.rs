@@ -76,6 +76,17 @@ pub(super) fn is_foreign(layer: &Descriptor) -> bool {
 }
 
 /// A name of an image: a whole reference, or only a tag.
+///
+/// ```
+/// # use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
+/// # use registry_proto::archive::{Archive, Limits};
+/// # let tar = make::docker_save_oci(&[SampleImage::new(&["app:v1"], &[b"a layer"])]);
+/// # let disk = MemoryDisk::with("app.tar", tar);
+/// # let path = std::path::Path::new("app.tar").into();
+/// let archive = Archive::read(&disk, &path, &Limits::default())?;
+/// assert_eq!(archive.images()[0].names()[0].as_written(), "docker.io/library/app:v1");
+/// # Ok::<(), registry_proto::archive::ArchiveError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageName {
     written: String,

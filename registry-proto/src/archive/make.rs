@@ -16,6 +16,16 @@ mod tar;
 pub use tar::{TarMaker, gzip_stored};
 
 /// What to make an archive of.
+///
+/// ```
+/// use registry_proto::archive::make::{self, SampleImage};
+///
+/// let image = SampleImage::new(&["app:v1"], &[b"a layer"]);
+/// let arm = image.clone().on("linux", "arm64");
+/// assert_ne!(image.manifest(false).digest(), arm.manifest(false).digest());
+/// let tar = make::docker_save_oci(&[image]);
+/// # drop(tar);
+/// ```
 #[derive(Clone, Debug)]
 pub struct SampleImage {
     /// Full or familiar names with tags. None: saved by its id.
@@ -307,6 +317,14 @@ fn json_bytes(value: &Value) -> Bytes {
 }
 
 /// Files in memory, by path. A path that only leads to files is a folder.
+///
+/// ```
+/// use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
+///
+/// let folder = make::oci_folder(&[SampleImage::new(&["app:v1"], &[b"a layer"])]);
+/// let disk = MemoryDisk::folder("layout", folder);
+/// assert!(disk.0.contains_key(std::path::Path::new("layout/index.json")));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk(pub BTreeMap<PathBuf, Bytes>);
 

@@ -47,6 +47,25 @@ pub use squeeze::{Compressor, Squeeze};
 pub(crate) use tape::{Tape, TapeFile, Wind, Wound};
 
 /// What opens files: a runtime's file system, or a map in tests.
+///
+/// ```
+/// use registry_proto::archive::{Disk, Opened};
+/// use std::{fs, io, path::Path};
+///
+/// /// The file system of a program that may block.
+/// struct Files;
+///
+/// impl Disk for Files {
+///     type File = fs::File;
+///
+///     fn open(&self, path: &Path) -> io::Result<Opened<fs::File>> {
+///         let file = fs::File::open(path)?;
+///         let metadata = file.metadata()?;
+///         Ok(if metadata.is_dir() { Opened::Folder } else { Opened::File { file, size: metadata.len() } })
+///     }
+/// }
+/// # let _ = Files;
+/// ```
 pub trait Disk {
     /// An open file. It may be unbuffered: reads are buffered here.
     type File: Read + Seek;
@@ -97,6 +116,21 @@ pub enum ArchiveKind {
 }
 
 /// An archive's table of contents. A plain value: what it describes stays in the file.
+///
+/// ```
+/// use std::path::Path;
+/// use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
+/// use registry_proto::archive::{Archive, ArchiveKind, Limits};
+///
+/// let tar = make::docker_save_oci(&[SampleImage::new(&["app:v1"], &[b"a layer"])]);
+/// let disk = MemoryDisk::with("app.tar", tar); // or a runtime's file system
+/// let archive = Archive::read(&disk, &Path::new("app.tar").into(), &Limits::default())?;
+/// assert_eq!(archive.kind(), ArchiveKind::DockerSaveOci);
+/// for image in archive.images() {
+///     println!("{}: {} blobs", image.root().digest(), image.blob_digests().len());
+/// }
+/// # Ok::<(), registry_proto::archive::ArchiveError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Archive {
     path: Arc<Path>,

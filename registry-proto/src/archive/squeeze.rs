@@ -27,6 +27,29 @@ pub trait Squeeze: Send {
 
 /// Compresses layers, in a format that registries have a type for. The same bytes have to become the same bytes each time, or
 /// nothing would be found again.
+///
+/// ```
+/// use std::io;
+/// use registry_proto::archive::{Compressor, Squeeze};
+///
+/// /// Wraps an encoder that writes into a `Vec`: flate2's `GzEncoder`, zstd's `Encoder`.
+/// struct Stored(Vec<u8>);
+///
+/// impl Squeeze for Stored {
+///     fn squeeze(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> io::Result<()> {
+///         self.0.extend_from_slice(bytes);
+///         Ok(())
+///     }
+///
+///     fn finish(self: Box<Self>, out: &mut Vec<u8>) -> io::Result<()> {
+///         out.extend_from_slice(&registry_proto::archive::make::gzip_stored(&self.0));
+///         Ok(())
+///     }
+/// }
+///
+/// let compressor = Compressor::gzip(|| Ok(Box::new(Stored(Vec::new()))));
+/// # drop(compressor);
+/// ```
 #[derive(Clone)]
 pub struct Compressor {
     format: Format,

@@ -13,6 +13,14 @@ use crate::spec::{Registry, clean};
 const TOKEN_USER: &str = "<token>";
 
 /// A helper, by the name that configuration files have for it.
+///
+/// ```
+/// use registry_proto::credentials::Helper;
+///
+/// assert_eq!(Helper::new("osxkeychain")?.program(), "docker-credential-osxkeychain");
+/// assert!(Helper::new("../evil").is_err());
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Helper(String);
 

@@ -44,6 +44,15 @@ impl std::fmt::Display for Place {
 /// In this order, the first that is set or there: the named file; `$REGISTRY_AUTH_FILE`; `$DOCKER_AUTH_CONFIG`; podman's
 /// `$XDG_RUNTIME_DIR/containers/auth.json` (or below `/run/containers/<user>`); `$XDG_CONFIG_HOME/containers/auth.json` (or
 /// below `~/.config`); Docker's `$DOCKER_CONFIG/config.json` (or in `~/.docker`); and its `~/.dockercfg`.
+///
+/// ```
+/// use std::path::PathBuf;
+/// use registry_proto::credentials::{Place, places};
+///
+/// let env = |name: &str| (name == "HOME").then(|| "/home/me".into());
+/// let found = places(None, env, None);
+/// assert!(found.contains(&Place::File(PathBuf::from("/home/me/.docker/config.json"))));
+/// ```
 pub fn places(explicit: Option<&Path>, env: impl Fn(&str) -> Option<OsString>, user: Option<u32>) -> Vec<Place> {
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
     let folder = |name: &str| env(name).map(PathBuf::from);

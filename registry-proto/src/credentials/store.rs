@@ -97,6 +97,32 @@ pub enum StoreError {
 /// Looks for the credential of a repository, or of a registry as a whole: in each place its helper first, then the file itself.
 /// The first that is found counts.
 ///
+/// ```
+/// # use registry_proto::credentials::{Action, Helper, Ran, System};
+/// # use std::{collections::BTreeMap, io, path::{Path, PathBuf}};
+/// # #[derive(Default)]
+/// # struct Memory(BTreeMap<PathBuf, Vec<u8>>);
+/// # impl System for Memory {
+/// #     fn read(&mut self, path: &Path) -> io::Result<Option<Vec<u8>>> { Ok(self.0.get(path).cloned()) }
+/// #     fn write(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
+/// #         self.0.insert(path.to_owned(), content.to_owned());
+/// #         Ok(())
+/// #     }
+/// #     fn run(&mut self, _: &Helper, _: Action, _: &[u8]) -> io::Result<Ran> { Err(io::ErrorKind::NotFound.into()) }
+/// # }
+/// use registry_proto::credentials::{Place, look_up};
+/// use registry_proto::{Config, Credential};
+///
+/// # let mut system = Memory::default();
+/// # let auth = br#"{"auths": {"registry.example.org": {"auth": "dXNlcjpodW50ZXIy"}}}"#;
+/// # system.write(Path::new("config.json"), auth)?;
+/// let places = [Place::File("config.json".into())]; // `places` says where people have them
+/// let registry = "registry.example.org".parse()?;
+/// let found = look_up(&mut system, &places, &registry, None)?.expect("there is one");
+/// assert_eq!(found.credential, Credential::password("user", "hunter2"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// When a place is there but can't be read, or was [named](Place::Named) and is not there, or its helper fails: going on as nobody, or with somebody else's credential, would
 /// only lead to a stranger error later. A helper that has nothing is no error.
@@ -132,6 +158,32 @@ pub fn look_up(
 ///
 /// Where the registry is known already, what is there is replaced. Else it goes to the last file, which is Docker's unless the
 /// user named one.
+///
+/// ```
+/// # use registry_proto::credentials::{Action, Helper, Ran, System};
+/// # use std::{collections::BTreeMap, io, path::{Path, PathBuf}};
+/// # #[derive(Default)]
+/// # struct Memory(BTreeMap<PathBuf, Vec<u8>>);
+/// # impl System for Memory {
+/// #     fn read(&mut self, path: &Path) -> io::Result<Option<Vec<u8>>> { Ok(self.0.get(path).cloned()) }
+/// #     fn write(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
+/// #         self.0.insert(path.to_owned(), content.to_owned());
+/// #         Ok(())
+/// #     }
+/// #     fn run(&mut self, _: &Helper, _: Action, _: &[u8]) -> io::Result<Ran> { Err(io::ErrorKind::NotFound.into()) }
+/// # }
+/// use registry_proto::Credential;
+/// use registry_proto::credentials::{Place, log_in, log_out, look_up};
+///
+/// # let mut system = Memory::default();
+/// let places = [Place::File("config.json".into())];
+/// let registry = "registry.example.org".parse()?;
+/// log_in(&mut system, &places, &registry, &Credential::password("user", "hunter2"))?;
+/// assert!(look_up(&mut system, &places, &registry, None)?.is_some());
+/// log_out(&mut system, &places, &registry)?;
+/// assert!(look_up(&mut system, &places, &registry, None)?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// When it can't be kept; nothing has changed then.

@@ -11,6 +11,29 @@ use crate::spec::{Origin, Registry};
 ///
 /// Yields what was [`Authenticated`].
 ///
+/// ```
+/// # use registry_proto::archive::make::MemoryDisk;
+/// # use registry_proto::testing::registry::{Auth, Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// use registry_proto::flow::Authenticate;
+/// use registry_proto::{Config, Credential, Error, Session};
+///
+/// # let mut profile = Profile::distribution_3();
+/// # profile.requires_auth = Some(Auth::basic("user", "right"));
+/// # let mut world = Simulation::new(1, Registry::new(profile), MemoryDisk::default());
+/// let registry = "localhost:5000".parse()?;
+/// for password in ["right", "wrong"] {
+///     let mut config = Config::default();
+///     config.log_in(&registry, Credential::password("user", password));
+///     let ran = world.run(&mut Session::new(config, 1), Authenticate::new(registry.clone()));
+///     match ran.result {
+///         Ok(authenticated) => assert!(authenticated.challenged && password == "right"),
+///         Err(why) => assert!(matches!(why, Error::Denied(_)) && password == "wrong"),
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Denied`] when it does not let one in, which says why; else those of [`Pinging`](crate::flow::Pinging).
 #[derive(Debug)]

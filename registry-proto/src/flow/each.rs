@@ -8,6 +8,26 @@ use crate::job::Completion;
 
 /// Runs a flow and yields what came of it, good or bad: in a [`Fleet`](crate::flow::Fleet), whose first failure stops the
 /// others, one that fails this way stops nobody.
+///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::{Each, Fleet, Resolve};
+/// use std::num::NonZeroUsize;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let references = ["localhost:5000/app:v1".parse()?, "localhost:5000/app:missing".parse()?];
+/// let flows = references.map(|reference| Each::new(Resolve::new(reference)));
+/// let ran = world.run(&mut session, Fleet::new(flows, NonZeroUsize::MIN));
+/// let results = ran.result?;
+/// assert!(results[0].is_ok() && results[1].is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Each<F> {
     flow: F,
     forgives: fn(&Error) -> bool,

@@ -15,6 +15,27 @@ use crate::spec::{Descriptor, Repository};
 ///
 /// Yields its bytes, verified.
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::{FetchBlob, FetchManifest};
+/// use registry_proto::spec::{ManifestContent, Reference};
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let reference: Reference = "localhost:5000/app:v1".parse()?;
+/// let manifest = world.run(&mut session, FetchManifest::new(&reference)).result?;
+/// let ManifestContent::Image(image) = manifest.content() else { panic!("an image") };
+/// let layer = image.layers[0].clone();
+/// let ran = world.run(&mut session, FetchBlob::new(reference.repository().clone(), layer));
+/// assert_eq!(ran.result?, "a layer");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`] when it is not there, [`Error::Denied`], [`Error::Integrity`] when it is not what its digest says,
 /// [`Error::Protocol`] when it is larger than it should be, or than is taken.

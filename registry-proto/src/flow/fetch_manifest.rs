@@ -15,6 +15,24 @@ use crate::spec::{Descriptor, Manifest, Reference, Repository, TagOrDigest};
 ///
 /// Yields a [`Manifest`].
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::FetchManifest;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let ran = world.run(&mut session, FetchManifest::new(&"localhost:5000/app:v1".parse()?));
+/// let manifest = ran.result?;
+/// assert_eq!(manifest.media_type().as_str(), "application/vnd.oci.image.manifest.v1+json");
+/// assert_eq!(Some(manifest.digest().clone()), world.registry().tagged("app", "v1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`] when it is not there, [`Error::Denied`], [`Error::Integrity`] when it is not what its digest says,
 /// [`Error::Protocol`] when it is no manifest or larger than is taken.

@@ -11,6 +11,25 @@ use crate::time::Time;
 /// Runs flows side by side, at most `width` at a time, in the order given. Yields their outputs in that order.
 ///
 /// The first failure cancels the others, waits until they have wound down, and is the fleet's own.
+///
+/// ```
+/// # use registry_proto::archive::make::MemoryDisk;
+/// # use registry_proto::testing::registry::{self, Profile};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::{Fleet, Pinging};
+/// use registry_proto::spec::Registry;
+/// use std::num::NonZeroUsize;
+///
+/// # let registry = registry::Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry.clone(), MemoryDisk::default()).with_registry("localhost:5001", registry);
+/// # let mut session = Session::new(Config::default(), 1);
+/// let eight = NonZeroUsize::new(8).expect("not 0");
+/// let registries: [Registry; 2] = ["localhost:5000".parse()?, "localhost:5001".parse()?];
+/// let ran = world.run(&mut session, Fleet::new(registries.map(Pinging::new), eight));
+/// assert_eq!(ran.result?.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Fleet<F: Flow> {
     queue: VecDeque<(usize, F)>,

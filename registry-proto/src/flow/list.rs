@@ -28,6 +28,28 @@ use crate::spec::{Origin, Registry, Repository};
 /// Yields how many tags there were. Entries that are no tags, which some registries list, are left out with a
 /// [`Event::Notice`].
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::ListTags;
+/// use registry_proto::Event;
+/// use std::num::NonZeroU32;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # ["v2", "v3"].iter().for_each(|tag| _ = registry.insert_image("app", tag, &SampleImage::new(&[], &[b"a layer"])));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// # let repository = "localhost:5000/app".parse::<registry_proto::spec::Reference>()?.repository().clone();
+/// let ran = world.run(&mut session, ListTags::new(repository).page(NonZeroU32::MIN));
+/// assert_eq!(ran.result?, 3);
+/// let pages: Vec<&Event> = ran.events.iter().filter(|event| matches!(event, Event::Listed { .. })).collect();
+/// assert_eq!(pages.len(), 3, "a tag on each");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`] when the repository is not known (404); [`Error::Protocol`] when a page leads to another origin, or
 /// the list runs in a circle, does not get ahead or has more pages than [`Config::limits`](crate::Config::limits) allows.
@@ -35,6 +57,22 @@ use crate::spec::{Origin, Registry, Repository};
 pub struct ListTags(Listing);
 
 /// Lists a registry's repositories: `GET /v2/_catalog`, page by page, as [`ListTags`] does.
+///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::ListCatalog;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let ran = world.run(&mut session, ListCatalog::new("localhost:5000".parse()?).collected());
+/// assert_eq!(ran.result?, ["app"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// As those of [`ListTags`]. Many registries, and nearly all that are services, don't have this list, or not for everybody:
@@ -323,6 +361,24 @@ impl Flow for Listing {
 
 /// A list kept whole: what `F` tells as [`Event::Listed`], this yields. Longer ones than
 /// [`Config::limits`](crate::Config::limits) says are an error.
+///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::ListTags;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # ["v2", "v3"].iter().for_each(|tag| _ = registry.insert_image("app", tag, &SampleImage::new(&[], &[b"a layer"])));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// # let repository = "localhost:5000/app".parse::<registry_proto::spec::Reference>()?.repository().clone();
+/// let ran = world.run(&mut session, ListTags::new(repository).collected());
+/// assert_eq!(ran.result?, ["v1", "v2", "v3"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Collected<F> {
     flow: F,

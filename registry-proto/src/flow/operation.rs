@@ -27,6 +27,21 @@ use crate::time::Time;
 ///
 /// It listens to what the flow tells, and once it is cancelled it sees to it that the flow ends, whatever that was about to do; a driver
 /// wraps whatever it is given in it.
+///
+/// ```
+/// # use registry_proto::archive::make::MemoryDisk;
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::{Operation, Pinging};
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let pinging = Operation::new(Pinging::new("localhost:5000".parse()?));
+/// assert!(world.run(&mut session, pinging).result.is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Operation<F> {
     flow: F,

@@ -10,6 +10,21 @@ use crate::spec::{Origin, Registry};
 ///
 /// Yields a [`Ping`].
 ///
+/// ```
+/// # use registry_proto::archive::make::MemoryDisk;
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::Pinging;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let ran = world.run(&mut session, Pinging::new("localhost:5000".parse()?));
+/// assert!(ran.result?.challenges.is_empty(), "it lets anybody in");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`] and [`Error::Protocol`] when it answers as no registry does, [`Error::Transport`] when nobody answers,
 /// [`Error::Misuse`] when its name is no address.

@@ -22,6 +22,25 @@ use crate::spec::{Descriptor, Digest, Manifest, Reference, TagOrDigest};
 ///
 /// Tells of it as [`Event::ManifestPut`](crate::Event::ManifestPut), and yields the manifest's descriptor.
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::PutManifest;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let image = SampleImage::new(&[], &[b"a layer"]);
+/// # world.registry().insert_blob("app", image.config());
+/// # world.registry().insert_blob("app", image.layers[0].clone());
+/// let flow = PutManifest::new("localhost:5000/app:v1".parse()?, image.manifest(false));
+/// assert_eq!(world.run(&mut session, flow).result?, image.manifest(false).descriptor());
+/// assert_eq!(world.registry().tags("app"), ["v1"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`]: the registry misses something that the manifest names, or does not take it (its type, its size, a
 /// tag that must not change). [`Error::Misuse`]: the reference has a digest that is not the manifest's.

@@ -12,6 +12,23 @@ use crate::job::{Completion, Job, JobId, LocalJob, Outcome};
 ///
 /// Yields an [`Archive`].
 ///
+/// ```
+/// # use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::ReadArchive;
+/// # use std::path::Path;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::with("app.tar", make::docker_save_oci(&[SampleImage::new(&["app:v1"], &[b"a layer"])])));
+/// # let mut session = Session::new(Config::default(), 1);
+/// let archive = world.run(&mut session, ReadArchive::new(Path::new("app.tar"))).result?;
+/// assert_eq!(archive.images()[0].names()[0].as_written(), "docker.io/library/app:v1");
+/// assert_eq!(archive.blobs().count(), 2, "the layer and the configuration");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Archive`]: the first fault that it has. [`Error::Local`] when the work itself breaks down.
 #[derive(Debug)]
@@ -43,6 +60,23 @@ impl Flow for ReadArchive {
 /// As [`ReadArchive`], but goes on after a fault where it can.
 ///
 /// Yields what was [`Examined`].
+///
+/// ```
+/// # use registry_proto::archive::make::MemoryDisk;
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::ExamineArchive;
+/// # use std::path::Path;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::with("app.tar", &b"no tar at all"[..]));
+/// # let mut session = Session::new(Config::default(), 1);
+/// let examined = world.run(&mut session, ExamineArchive::new(Path::new("app.tar"))).result?;
+/// assert!(examined.archive.is_none());
+/// assert_eq!(examined.faults.len(), 1, "{:?}", examined.faults);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Local`] when the work itself breaks down: faults are part of what is yielded.

@@ -17,6 +17,26 @@ use crate::job::{Completion, Job, JobId, LocalJob, Outcome};
 ///
 /// Yields what was [`Examined`].
 ///
+/// ```
+/// # use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::ReadFeed;
+/// use registry_proto::archive::Feed;
+/// # use std::io::Cursor;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// # let tar = make::docker_save_oci(&[SampleImage::new(&["app:v1"], &[b"a layer"])]);
+/// let feed = Feed::new("standard input", Cursor::new(tar)); // or `std::io::stdin()`
+/// let examined = world.run(&mut session, ReadFeed::new(feed)).result?;
+/// let archive = examined.into_result()?;
+/// assert_eq!(archive.images().len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Archive`] when it is no tar, or ends before its end; faults of its documents and blobs are part of the result.
 #[derive(Debug)]

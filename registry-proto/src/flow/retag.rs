@@ -17,6 +17,23 @@ use crate::spec::{Descriptor, Manifest, Reference, Repository, Tag, TagOrDigest}
 ///
 /// Tells of each as [`Event::ManifestPut`](crate::Event::ManifestPut), and yields the manifest's descriptor.
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::Retag;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let flow = Retag::new(&"localhost:5000/app:v1".parse()?, ["v1.0".parse()?, "latest".parse()?]);
+/// world.run(&mut session, flow).result?;
+/// assert_eq!(world.registry().tags("app"), ["latest", "v1", "v1.0"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// Those of [`FetchManifest`], and what the registry has against the tags: with an error in the middle, those before it are
 /// there.

@@ -18,6 +18,22 @@ const WIDTH: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not 0");
 ///
 /// Yields what was [`Verified`]: every fault of the archive is part of it, not an error.
 ///
+/// ```
+/// # use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::VerifyArchive;
+/// # use std::path::Path;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::with("app.tar", make::docker_save_oci(&[SampleImage::new(&["app:v1"], &[b"a layer"])])));
+/// # let mut session = Session::new(Config::default(), 1);
+/// let verified = world.run(&mut session, VerifyArchive::new(Path::new("app.tar"))).result?;
+/// assert!(verified.is_whole());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Local`] when the work itself breaks down.
 #[derive(Debug)]

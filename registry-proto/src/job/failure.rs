@@ -8,6 +8,16 @@ use crate::spec::clean;
 const LONGEST: usize = 1000;
 
 /// Why a job could not be done: a kind that the core decides by, and words for a person.
+///
+/// ```
+/// use std::io;
+/// use registry_proto::job::{Failure, FailureKind};
+///
+/// let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+/// let failure = Failure::new(FailureKind::Cut, &reset);
+/// assert_eq!(failure.kind(), FailureKind::Cut);
+/// assert_eq!(failure.detail(), reset.to_string());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     kind: FailureKind,

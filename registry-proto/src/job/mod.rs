@@ -88,6 +88,13 @@ impl fmt::Debug for Job {
 }
 
 /// A request's body. A big one is described, never carried. `Debug` shows its length, since it may be a form with a password.
+///
+/// ```
+/// use registry_proto::job::Payload;
+///
+/// assert_eq!(Payload::Supplied(300 << 20).len(), 300 << 20);
+/// assert!(Payload::Empty.is_empty());
+/// ```
 #[derive(Clone)]
 pub enum Payload {
     /// No body. Requests that could have one carry `Content-Length: 0` already.
@@ -130,6 +137,14 @@ impl fmt::Debug for Payload {
 
 /// How long anybody waits before a request is given up. Blobs take as long as they take, as long as they get ahead: how fast a
 /// line is nobody here knows. What is small has a limit for the whole.
+///
+/// ```
+/// use std::time::Duration;
+/// use registry_proto::Config;
+///
+/// let mut config = Config::default();
+/// config.timeouts.connect = Duration::from_secs(3);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the start of connecting to a usable connection: name lookup, TCP and TLS.

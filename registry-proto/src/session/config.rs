@@ -117,6 +117,14 @@ impl Default for Config {
 }
 
 /// Which scheme registries are spoken to with.
+///
+/// ```
+/// use registry_proto::Config;
+/// use registry_proto::session::Scheme;
+///
+/// let mut config = Config::default();
+/// config.scheme = Scheme::Http; // a registry on a network of one's own, without TLS
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
     /// `https`, and `http` for loopback hosts.
@@ -139,6 +147,14 @@ pub enum TokenRequest {
 }
 
 /// How blobs are uploaded.
+///
+/// ```
+/// use std::num::NonZeroU64;
+/// use registry_proto::{Config, UploadPolicy};
+///
+/// let mut config = Config::default();
+/// config.upload = UploadPolicy::Chunked(NonZeroU64::new(16 << 20).expect("not 0"));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UploadPolicy {
     /// One streamed `PUT` per blob, the form that every registry takes; chunks of an adaptive size where that is refused

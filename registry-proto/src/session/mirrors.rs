@@ -24,6 +24,14 @@ use crate::time::Time;
 pub struct Mirrors(BTreeMap<String, Vec<Mirror>>);
 
 /// A registry that has what others have.
+///
+/// ```
+/// use registry_proto::Mirror;
+///
+/// let mirror = Mirror::new("mirror.example.org".parse()?).trusted_with_tags();
+/// # drop(mirror);
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
     pub(crate) registry: Registry,

@@ -3,6 +3,14 @@
 use std::fmt;
 
 /// Who is believed to be a registry, and what is shown to those that want to know who asks.
+///
+/// ```
+/// use registry_proto::Config;
+///
+/// # let der = || vec![0x30, 0x82];
+/// let mut config = Config::default();
+/// config.tls.authorities.push(der()); // of the company, beside the system's
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsConfig {
@@ -28,6 +36,14 @@ impl fmt::Debug for TlsConfig {
 }
 
 /// A client certificate and the key that belongs to it. `Debug` shows nothing of the key.
+///
+/// ```
+/// use registry_proto::session::ClientIdentity;
+///
+/// # let (certificate, key) = (vec![0x30, 0x82], vec![0x30, 0x81]);
+/// let identity = ClientIdentity::new(vec![certificate], key);
+/// assert_eq!(format!("{identity:?}"), "ClientIdentity(1 certificates, …)");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientIdentity {
     chain: Vec<Vec<u8>>,

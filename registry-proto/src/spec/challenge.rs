@@ -6,6 +6,15 @@ const MOST_CHALLENGES: usize = 16;
 const MOST_PARAMS: usize = 64;
 
 /// One way in which a server can be satisfied.
+///
+/// ```
+/// use registry_proto::spec::Challenge;
+///
+/// let field = br#"Bearer realm="https://auth.example.org/token",service="registry", Basic realm="r""#;
+/// let [bearer, basic] = &Challenge::parse_all([&field[..]])[..] else { panic!("there are two") };
+/// assert_eq!((bearer.scheme(), bearer.param("realm")), ("bearer", Some("https://auth.example.org/token")));
+/// assert_eq!(basic.scheme(), "basic");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
     scheme: String,

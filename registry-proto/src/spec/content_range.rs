@@ -1,6 +1,14 @@
 //! `Content-Range` of partial replies (RFC 9110 §14.4).
 
 /// Which bytes of a content a 206 carries.
+///
+/// ```
+/// use registry_proto::spec::ContentRange;
+///
+/// let range = ContentRange::parse("bytes 100-199/1000");
+/// assert_eq!(range, Some(ContentRange { first: 100, last: 199, total: Some(1000) }));
+/// assert_eq!(ContentRange::parse("bytes 200-199/1000"), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentRange {
     /// The first byte's offset.

@@ -10,6 +10,14 @@ use crate::spec::{Digest, MediaType, Platform};
 const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// A pointer to content: its type, its digest and its size.
+///
+/// ```
+/// use registry_proto::spec::{Descriptor, Digest, MediaType};
+///
+/// let layer = b"the bytes of a layer";
+/// let descriptor = Descriptor::new(MediaType::OCI_LAYER, Digest::of(layer), layer.len() as u64);
+/// assert_eq!(descriptor.size, 20);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {

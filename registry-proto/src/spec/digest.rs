@@ -11,6 +11,13 @@ use sha2::Digest as _;
 const LONGEST: usize = 512;
 
 /// A digest algorithm that content can be verified with.
+///
+/// ```
+/// use registry_proto::spec::{Algorithm, Digest};
+///
+/// assert_eq!(Digest::compute(Algorithm::Sha512, b"").algorithm(), Some(Algorithm::Sha512));
+/// assert_eq!(Algorithm::Sha256.name(), "sha256");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
     /// SHA-256: what nearly everything uses.

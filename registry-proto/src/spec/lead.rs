@@ -129,6 +129,16 @@ pub(crate) fn token_server(registry: &Origin, realm: &str) -> Result<Uri, Locati
 /// Two things that proxies get wrong are mended, because nobody but the registry itself can be meant: `http` from a
 /// registry spoken to over `https` (a TLS terminator without forwarded headers) and a lost port.
 ///
+/// ```
+/// use registry_proto::spec::same_origin;
+///
+/// let asked = "https://registry.example.org/v2/app/tags/list".parse()?;
+/// let next = same_origin(&asked, "http://registry.example.org/v2/app/tags/list?last=b")?;
+/// assert_eq!(next, "https://registry.example.org/v2/app/tags/list?last=b", "a proxy had lost the scheme");
+/// assert!(same_origin(&asked, "https://elsewhere.example/v2/app/tags/list").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`LocationError`]; nothing may be sent to such a URL.
 pub fn same_origin(base: &Uri, location: &str) -> Result<Uri, LocationError> {

@@ -12,6 +12,18 @@ use crate::spec::{Descriptor, Digest, Kind, MediaType, Platform, clean, strict_j
 const LONGEST_WHY: usize = 300;
 
 /// A manifest, of whatever kind: its bytes, never changed, since its digest is theirs, and what they say.
+///
+/// ```
+/// # use registry_proto::archive::make::SampleImage;
+/// use registry_proto::spec::{Manifest, ManifestContent};
+///
+/// # let bytes = SampleImage::new(&[], &[b"a layer"]).manifest(false).bytes().clone();
+/// let manifest = Manifest::parse(bytes, None, None)?;
+/// if let ManifestContent::Image(image) = manifest.content() {
+///     println!("{} has {} layers", manifest.digest(), image.layers.len());
+/// }
+/// # Ok::<(), registry_proto::spec::ManifestError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     bytes: Bytes,
@@ -35,6 +47,18 @@ pub enum ManifestContent {
 }
 
 /// The manifest of one image or artifact (image-spec, manifest.md).
+///
+/// ```
+/// # use registry_proto::archive::make::SampleImage;
+/// use registry_proto::spec::{Digest, ManifestContent};
+///
+/// # let manifest = SampleImage::new(&[], &[b"a layer"]).manifest(false);
+/// let ManifestContent::Image(mut image) = manifest.content().clone() else { panic!("an image") };
+/// image.annotations.insert("org.opencontainers.image.title".into(), "mine".into());
+/// let changed = image.to_manifest();
+/// assert_ne!(changed.digest(), manifest.digest());
+/// assert_eq!(changed.digest(), &Digest::of(changed.bytes()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageManifest {
@@ -58,6 +82,19 @@ pub struct ImageManifest {
 }
 
 /// A list of manifests, one per platform (image-spec, image-index.md).
+///
+/// ```
+/// # use registry_proto::archive::make::{SampleImage, index_of};
+/// use registry_proto::spec::ManifestContent;
+///
+/// # let one = |architecture| SampleImage::new(&[], &[b"a layer"]).on("linux", architecture);
+/// # let manifest = index_of(&[one("amd64"), one("arm64")], false);
+/// let ManifestContent::Index(index) = manifest.content() else { panic!("an index") };
+/// let wanted = "linux/arm64".parse()?;
+/// let image = index.for_platform(&wanted).expect("there is one");
+/// assert_eq!(image.platform.as_ref().map(|it| it.architecture.as_str()), Some("arm64"));
+/// # Ok::<(), registry_proto::spec::PlatformError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {

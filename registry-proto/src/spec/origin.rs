@@ -9,6 +9,15 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use crate::spec::LocationError;
 
 /// Scheme, host and port: what credentials are bound to (RFC 6454).
+///
+/// ```
+/// use registry_proto::spec::Origin;
+///
+/// let origin = Origin::of(&"https://registry.example.org/v2/".parse()?).expect("it has one");
+/// assert_eq!((origin.host(), origin.port()), ("registry.example.org", 443));
+/// assert_eq!(Some(origin), Origin::new(true, "Registry.Example.org:443"));
+/// # Ok::<(), http::uri::InvalidUri>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     https: bool,
@@ -100,6 +109,15 @@ impl fmt::Display for Origin {
 /// The result keeps the peer's bytes as they are (upload sessions carry signed state in their query); only what
 /// [`http::Uri`] cannot hold is percent-encoded, and a fragment is dropped.
 ///
+/// ```
+/// use registry_proto::spec::resolve;
+///
+/// let asked = "https://registry.example.org/v2/app/blobs/uploads/".parse()?;
+/// assert_eq!(resolve(&asked, "/upload/7?state=ab%2F")?, "https://registry.example.org/upload/7?state=ab%2F");
+/// assert!(resolve(&asked, "ftp://elsewhere/").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`LocationError::Malformed`].
 pub fn resolve(base: &Uri, location: &str) -> Result<Uri, LocationError> {
@@ -134,6 +152,14 @@ pub fn resolve(base: &Uri, location: &str) -> Result<Uri, LocationError> {
 }
 
 /// A URL as it may be shown: without its query, which may be signed, and without user information.
+///
+/// ```
+/// use registry_proto::spec::redacted;
+///
+/// let signed = "https://storage.example.org/blob?signature=secret".parse()?;
+/// assert_eq!(redacted(&signed), "https://storage.example.org/blob?…");
+/// # Ok::<(), http::uri::InvalidUri>(())
+/// ```
 pub fn redacted(url: &Uri) -> String {
     let query = if url.query().is_some() { "?…" } else { "" };
     Origin::of(url).map_or_else(|| String::from("(not a URL)"), |origin| format!("{origin}{}{query}", url.path()))

@@ -12,6 +12,16 @@ use crate::spec::descriptor::null_is_default;
 const LONGEST: usize = 60;
 
 /// An operating system on an architecture (image-spec, image-index.md).
+///
+/// ```
+/// use registry_proto::spec::Platform;
+///
+/// let platform: Platform = "linux/arm/v7".parse()?;
+/// assert_eq!(platform.variant.as_deref(), Some("v7"));
+/// let older: Platform = "linux/arm/v6".parse()?;
+/// assert!(older.suits(&platform).is_some() && platform.suits(&older).is_none());
+/// # Ok::<(), registry_proto::spec::PlatformError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// The architecture, as Go names it: `amd64`, `arm64`, `arm` …

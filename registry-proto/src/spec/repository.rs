@@ -14,6 +14,15 @@ const LONGEST_PATH: usize = 255;
 const HUB: &str = "docker.io";
 
 /// A registry's host and port, as written: `docker.io`, `localhost:5000`, `[::1]:5000`.
+///
+/// ```
+/// use registry_proto::spec::Registry;
+///
+/// let registry: Registry = "localhost:5000".parse()?;
+/// assert!(registry.is_loopback(), "so it is spoken to by http");
+/// assert_eq!(Registry::docker_hub().wire_host(), "registry-1.docker.io");
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Registry(String);
 
@@ -97,6 +106,16 @@ impl fmt::Display for Registry {
 }
 
 /// A repository's name within its registry, such as `library/ubuntu`: safe in a URL as it is.
+///
+/// ```
+/// use registry_proto::spec::{ReferenceError, RepositoryName};
+///
+/// let name: RepositoryName = "library/ubuntu".parse()?;
+/// assert_eq!(name.as_str(), "library/ubuntu");
+/// assert_eq!("Library/Ubuntu".parse::<RepositoryName>(), Err(ReferenceError::Uppercase));
+/// assert!("../../etc".parse::<RepositoryName>().is_err());
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepositoryName(String);
 
@@ -154,6 +173,15 @@ impl fmt::Display for RepositoryName {
 }
 
 /// A repository of a registry.
+///
+/// ```
+/// use registry_proto::spec::{Registry, Repository};
+///
+/// let repository = Repository::new(Registry::docker_hub(), "library/ubuntu".parse()?);
+/// assert_eq!(repository.to_string(), "docker.io/library/ubuntu");
+/// assert_eq!(repository.familiar_path(), "ubuntu");
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Repository {
     registry: Registry,
@@ -193,6 +221,15 @@ impl fmt::Display for Repository {
 }
 
 /// A tag: a name for a manifest, which may come to mean another one.
+///
+/// ```
+/// use registry_proto::spec::Tag;
+///
+/// let tag: Tag = "v1.0".parse()?;
+/// assert_eq!(tag.as_str(), "v1.0");
+/// assert!("v1/0".parse::<Tag>().is_err());
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(String);
 
@@ -227,6 +264,14 @@ impl fmt::Display for Tag {
 }
 
 /// What a manifest is asked for by: the specification's `<reference>`.
+///
+/// ```
+/// use registry_proto::spec::{Digest, TagOrDigest};
+///
+/// assert!(matches!("v1".parse()?, TagOrDigest::Tag(_)));
+/// assert!(matches!(Digest::of(b"").to_string().parse()?, TagOrDigest::Digest(_)));
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TagOrDigest {
     /// By a tag.

@@ -6,6 +6,14 @@ use std::fmt;
 use crate::spec::RepositoryName;
 
 /// One resource and what may be done with it: `repository:library/ubuntu:pull,push`.
+///
+/// ```
+/// use registry_proto::spec::ScopeSet;
+///
+/// let scopes = ScopeSet::pull(&"library/ubuntu".parse()?);
+/// assert_eq!(scopes.iter().next().map(ToString::to_string).as_deref(), Some("repository:library/ubuntu:pull"));
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
     /// `repository` or `registry`, with a class in parentheses if the challenge had one.
@@ -59,6 +67,14 @@ impl fmt::Display for Scope {
 
 /// What a request needs, or a token allows. Each resource occurs once; the one needed most comes first, because some token
 /// servers read only that.
+///
+/// ```
+/// use registry_proto::spec::ScopeSet;
+///
+/// let needed = ScopeSet::mount(&"app".parse()?, &"base".parse()?);
+/// assert_eq!(needed, ScopeSet::parse("repository:app:pull,push repository:base:pull"));
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScopeSet(Vec<Scope>);
 

@@ -3,6 +3,13 @@
 use std::fmt;
 
 /// The bytes of a chunk as `Content-Range` names them: `first-last`, without unit and total.
+///
+/// ```
+/// use registry_proto::spec::UploadRange;
+///
+/// let second = UploadRange::new(1024, 512).expect("it has bytes");
+/// assert_eq!(second.to_string(), "1024-1535");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadRange {
     first: u64,
@@ -50,6 +57,14 @@ fn last_byte(header: &str) -> Option<Option<u64>> {
 ///
 /// Only a prefix of the chunk or all of it is believed. Several registries say something stale (ECR), something about this
 /// chunk only (zot), or one too many (Quay): the digest is what guards against losing bytes, not this header.
+///
+/// ```
+/// use registry_proto::spec::{AckedOffset, acknowledged};
+///
+/// assert_eq!(acknowledged(0, 10, Some("0-9")), AckedOffset::At(10));
+/// assert_eq!(acknowledged(10, 10, Some("bytes=0-14")), AckedOffset::At(15), "half of it");
+/// assert_eq!(acknowledged(10, 10, None), AckedOffset::Unknown);
+/// ```
 pub fn acknowledged(start: u64, length: u64, header: Option<&str>) -> AckedOffset {
     let end = start.saturating_add(length);
     let Some(Some(last)) = header.and_then(last_byte) else { return AckedOffset::Unknown };
@@ -72,6 +87,14 @@ pub fn acknowledged(start: u64, length: u64, header: Option<&str>) -> AckedOffse
 
 /// How many bytes a registry holds, by the reply to a question for it. `known`: how many it holds for certain, if nothing
 /// was sent since of which one byte may have arrived; only that settles what `0-0` means. `None` if the reply doesn't say.
+///
+/// ```
+/// use registry_proto::spec::status_offset;
+///
+/// assert_eq!(status_offset(Some("0-9"), None), Some(10));
+/// assert_eq!(status_offset(Some("0-0"), None), None, "one byte or none");
+/// assert_eq!(status_offset(Some("0-0"), Some(0)), Some(0));
+/// ```
 pub fn status_offset(header: Option<&str>, known: Option<u64>) -> Option<u64> {
     match last_byte(header?)? {
         None => Some(0),

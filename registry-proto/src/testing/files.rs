@@ -12,6 +12,15 @@ use crate::archive::{Disk, Opened};
 use crate::job::Storage;
 
 /// A [`MemoryDisk`] that can be written to. Clones are the same file system.
+///
+/// ```
+/// use std::path::Path;
+/// use registry_proto::testing::files::MemoryFiles;
+///
+/// let files = MemoryFiles::default();
+/// files.put("app.state", Some("something".into()));
+/// assert!(files.snapshot().0.contains_key(Path::new("app.state")));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryFiles(Rc<RefCell<MemoryDisk>>);
 

@@ -8,6 +8,16 @@ use crate::{Context, Flow, Step, Time};
 
 /// A flow whose clock is ahead of its driver's, by as much as a test wants at the moment. What takes a token's lifetime takes a
 /// test no time, though sockets and everything that goes over them are real.
+///
+/// ```
+/// use std::time::Duration;
+/// use registry_proto::flow::Pinging;
+/// use registry_proto::testing::later::Later;
+///
+/// let flow = Later::new(Pinging::new("localhost:5000".parse()?), || Duration::from_secs(3600));
+/// # drop(flow);
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
 pub struct Later<'a, F> {
     flow: F,
     ahead: Box<dyn Fn() -> Duration + Send + 'a>,

@@ -6,6 +6,13 @@ use tar::EntryType;
 use crate::archive::tar_header;
 
 /// Writes a tar piece by piece, with time, owner and group 0.
+///
+/// ```
+/// use registry_proto::archive::make::TarMaker;
+///
+/// let layer = TarMaker::new().folder("etc/").file("etc/motd", b"hello\n").finish();
+/// assert_eq!(layer.len() % 512, 0);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct TarMaker(Vec<u8>);
 

@@ -13,6 +13,26 @@ use crate::spec::{Descriptor, Digest, Repository};
 ///
 /// Yields the blob's [`Descriptor`], of which nobody knows the type.
 ///
+/// ```
+/// # use registry_proto::archive::make::MemoryDisk;
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::SaveBlob;
+/// use registry_proto::spec::Reference;
+/// # use std::path::Path;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// # let digest = world.registry().insert_blob("app", bytes::Bytes::from_static(b"some bytes"));
+/// let repository = "localhost:5000/app".parse::<Reference>()?.repository().clone();
+/// let ran = world.run(&mut session, SaveBlob::new(repository, digest, "out.bin"));
+/// assert_eq!(ran.result?.size, 10);
+/// assert_eq!(world.files().snapshot().0[Path::new("out.bin")], "some bytes");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`](crate::Error::Registry) when it is not there, [`Error::Integrity`](crate::Error::Integrity) when it is
 /// not what its digest says, [`Error::Local`](crate::Error::Local) when it can't be written.

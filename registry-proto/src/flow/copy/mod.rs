@@ -53,6 +53,26 @@ const TOGETHER: usize = 16;
 ///
 /// Yields what was [`Copied`].
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::{Copy, CopyOptions};
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let other = Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default()).with_registry("localhost:5001", other);
+/// # let mut session = Session::new(Config::default(), 1);
+/// let (source, destination) = ("localhost:5000/app:v1".parse()?, "localhost:5001/mirror/app:v1".parse()?);
+/// let ran = world.run(&mut session, Copy::new(source, destination, CopyOptions::default()));
+/// assert_eq!(ran.result?.totals.sent, 2, "the layer and the configuration");
+/// # let digest = world.registry_of("localhost:5000").tagged("app", "v1");
+/// # assert_eq!(world.registry_of("localhost:5001").tagged("mirror/app", "v1"), digest);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`] when the image is not there or the destination does not take it, [`Error::Denied`] by either, [`Error::Integrity`]
 /// and [`Error::Protocol`] when the source hands out something else, [`Error::Unsuitable`] when there is nothing to copy or more than

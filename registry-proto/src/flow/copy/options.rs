@@ -4,6 +4,15 @@ use crate::flow::deliver::{PushedReference, Totals};
 use crate::spec::{Digest, Platform, Reference};
 
 /// What to copy of what a reference names, and beside it.
+///
+/// ```
+/// use registry_proto::flow::CopyOptions;
+///
+/// let mut options = CopyOptions::default();
+/// options.platform = Some("linux/arm64".parse()?);
+/// options.referrers = true; // signatures and the like go along
+/// # Ok::<(), registry_proto::spec::PlatformError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CopyOptions {

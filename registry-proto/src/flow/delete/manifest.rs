@@ -27,6 +27,26 @@ use crate::spec::{Digest, Origin, Reference, Repository, TagOrDigest};
 ///
 /// Yields what was [`Deleted`].
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry, Support};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::DeleteManifest;
+///
+/// # let mut profile = Profile::distribution_3();
+/// # (profile.delete, profile.delete_tags) = (Support::Yes, true);
+/// # let mut registry = Registry::new(profile);
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let ran = world.run(&mut session, DeleteManifest::new(&"localhost:5000/app:v1".parse()?));
+/// let deleted = ran.result?;
+/// assert!(deleted.to_reference().to_string().starts_with("localhost:5000/app@sha256:"));
+/// assert!(world.registry().tags("app").is_empty(), "the tag went with it");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`]: the manifest is not there (404), the registry deletes nothing (405), or not this one (409, 412).
 /// [`Error::Misuse`]: the reference has neither tag nor digest (deleting `latest` because nothing was said is nobody's

@@ -25,6 +25,26 @@ use crate::spec::{Digest, Repository, TagOrDigest};
 ///
 /// Tells of each manifest as [`Event::Deleted`], and yields all of them in the order of their deletion.
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry, Support};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::DeleteRepository;
+///
+/// # let mut profile = Profile::distribution_3();
+/// # (profile.delete, profile.delete_tags) = (Support::Yes, true);
+/// # let mut registry = Registry::new(profile);
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// # let repository = "localhost:5000/app".parse::<registry_proto::spec::Reference>()?.repository().clone();
+/// let ran = world.run(&mut session, DeleteRepository::new(repository));
+/// assert_eq!(ran.result?.len(), 1);
+/// assert!(world.registry().manifests("app").is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`]: the repository is not there (404), or the registry deletes nothing (405). An error in the middle
 /// leaves the rest as it is; the events have told what is gone.

@@ -16,6 +16,26 @@ use crate::spec::{Origin, Repository, Tag, TagOrDigest};
 ///
 /// Yields what was [`Deleted`].
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry, Support};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::Untag;
+///
+/// # let mut profile = Profile::distribution_3();
+/// # (profile.delete, profile.delete_tags) = (Support::Yes, true);
+/// # let mut registry = Registry::new(profile);
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// # let repository = "localhost:5000/app".parse::<registry_proto::spec::Reference>()?.repository().clone();
+/// world.run(&mut session, Untag::new(repository, "v1".parse()?)).result?;
+/// assert!(world.registry().tags("app").is_empty());
+/// assert_eq!(world.registry().manifests("app").len(), 1, "it is still there, by its digest");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`]: the tag is not there (404), or the registry does not delete tags (400, 405).
 #[derive(Debug)]

@@ -12,6 +12,25 @@ use crate::spec::Reference;
 ///
 /// Yields a result for each reference, in their order.
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::InspectMany;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let references = ["localhost:5000/app:v1".parse()?, "localhost:5000/app:missing".parse()?];
+/// let ran = world.run(&mut session, InspectMany::new(references));
+/// let results = ran.result?;
+/// assert!(results[0].is_ok());
+/// assert_eq!(results[1].as_ref().unwrap_err().status().map(|status| status.as_u16()), Some(404));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// Only [`Error::Cancelled`](crate::Error::Cancelled): all others are results.
 #[derive(Debug)]

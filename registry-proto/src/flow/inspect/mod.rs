@@ -33,6 +33,25 @@ const MOST_CHILDREN: usize = 1000;
 ///
 /// Yields [`Inspected`].
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::Inspect;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let ran = world.run(&mut session, Inspect::new("localhost:5000/app:v1".parse()?));
+/// let image = ran.result?;
+/// assert_eq!(image.platform().map(|platform| platform.to_string()).as_deref(), Some("linux/amd64"));
+/// assert_eq!(image.layers().len(), 1);
+/// println!("{}, {} bytes", image.digest(), image.total_size());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`] when the reference leads to nothing, [`Error::Denied`], [`Error::Integrity`] and [`Error::Protocol`] when what came
 /// is not what its digest or its manifest says.

@@ -44,6 +44,28 @@ const LARGEST_INDEX: usize = 8 << 20;
 ///
 /// Yields what was [`Pulled`].
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::archive::ArchiveFormat;
+/// use registry_proto::flow::{Platforms, Pull, PullOptions};
+/// # use std::path::Path;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let mut options = PullOptions::default();
+/// options.format = ArchiveFormat::Oci;
+/// options.platforms = Platforms::All;
+/// let ran = world.run(&mut session, Pull::new(["localhost:5000/app:v1".parse()?], "app.tar", options));
+/// assert_eq!(ran.result?.totals.fetched, 2, "the layer and the configuration");
+/// assert!(world.files().snapshot().0.contains_key(Path::new("app.tar")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`] when an image is not there, [`Error::Integrity`] and [`Error::Protocol`] when it is not what it should
 /// be, [`Error::Local`] when it can't be written, [`Error::Unsuitable`] when there is none for the platform.

@@ -10,6 +10,15 @@ use crate::session::Session;
 use crate::spec::{Platform, Reference, Repository, Tag};
 
 /// Where the images of an archive go.
+///
+/// ```
+/// use registry_proto::flow::Destination;
+///
+/// let one_image = Destination::Reference("registry.example.org/team/app:v1".parse()?);
+/// let all_of_them = Destination::Below("registry.example.org/mirror".to_owned());
+/// # drop((one_image, all_of_them));
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Destination {
     /// The archive's only image (or the one that [`PushOptions::image`] names) to this reference.
@@ -22,6 +31,15 @@ pub enum Destination {
 }
 
 /// What to push of an archive.
+///
+/// ```
+/// use registry_proto::flow::PushOptions;
+///
+/// let mut options = PushOptions::default();
+/// options.image = Some("app:v1".to_owned());
+/// options.platform = Some("linux/arm64".parse()?);
+/// # Ok::<(), registry_proto::spec::PlatformError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PushOptions {

@@ -23,6 +23,25 @@ use crate::spec::Repository;
 ///
 /// Yields what was [`Previewed`].
 ///
+/// ```
+/// # use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::{Destination, Preview, PushOptions};
+/// # use std::path::Path;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::with("app.tar", make::docker_save_oci(&[SampleImage::new(&["app:v1"], &[b"a layer"])])));
+/// # let mut session = Session::new(Config::default(), 1);
+/// let to = Destination::Reference("localhost:5000/app:v1".parse()?);
+/// let ran = world.run(&mut session, Preview::new(Path::new("app.tar"), to, PushOptions::default()));
+/// let previewed = ran.result?;
+/// assert_eq!((previewed.missing.len(), previewed.present), (2, 0));
+/// assert!(world.registry().repositories().is_empty(), "nothing was sent");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// Those of a push, as far as they show by asking: [`Error::Archive`], [`Error::Misuse`], [`Error::Unsuitable`], [`Error::Denied`] and
 /// [`Error::Transport`].

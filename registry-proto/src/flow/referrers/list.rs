@@ -25,6 +25,22 @@ use crate::spec::{Descriptor, Digest, MediaType, Origin, Reference, Repository, 
 /// Yields their descriptors, each once, in the registry's order. They are the registry's word: whoever relies on one fetches
 /// the manifest and looks whether its [`subject`](crate::spec::Manifest::subject) is the right one.
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::ListReferrers;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let ran = world.run(&mut session, ListReferrers::new(&"localhost:5000/app:v1".parse()?));
+/// assert!(ran.result?.is_empty(), "nobody has signed it");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// Those of a list ([`ListTags`](crate::flow::ListTags)), and [`Error::Registry`] when a tag leads to nothing. A digest that
 /// is not there is no error: what is said about it may be there before it is.

@@ -89,6 +89,29 @@ use crate::time::Time;
 ///
 /// Yields what was [`Uploaded`]. `Debug` doesn't show where its session is, which may be signed.
 ///
+/// ```
+/// # use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::{Brought, ReadArchive, Upload};
+/// use registry_proto::spec::Reference;
+/// use registry_proto::Time;
+/// # use std::path::Path;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::with("app.tar", make::docker_save_oci(&[SampleImage::new(&["app:v1"], &[b"a layer"])])));
+/// # let mut session = Session::new(Config::default(), 1);
+/// let archive = world.run(&mut session, ReadArchive::new(Path::new("app.tar"))).result?;
+/// let repository = "localhost:5000/app".parse::<Reference>()?.repository().clone();
+/// let layer = archive.blobs().next().expect("it has a layer");
+/// let upload = Upload::new(&session.at(Time::ZERO), &repository, layer, None)?;
+/// let uploaded = world.run(&mut session, upload).result?;
+/// assert_eq!(uploaded.brought, Brought::Sent);
+/// assert_eq!(world.registry().blobs("app"), [uploaded.digest]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`] and [`Error::Denied`] when the registry does not take it, [`Error::Transport`] when there is no getting through,
 /// [`Error::Local`] when its bytes can't be read or are others than its digest says.

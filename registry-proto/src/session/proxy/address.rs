@@ -12,6 +12,15 @@ use crate::spec::Origin;
 ///
 /// It is written as a URL: `http://[user:password@]host[:port]`. The scheme may be left out; the port is 80 if none is said. What
 /// can't stand in a URL as it is, in a password for instance, is percent-encoded. `Display` and `Debug` show no password.
+///
+/// ```
+/// use registry_proto::session::{Proxy, ProxyError};
+///
+/// let proxy: Proxy = "http://user:hunter2@proxy.example.org:3128".parse()?;
+/// assert!(!proxy.to_string().contains("hunter2"));
+/// assert!(matches!("socks5://proxy.example.org".parse::<Proxy>(), Err(ProxyError::Scheme(_))));
+/// # Ok::<(), ProxyError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     at: Origin,

@@ -42,6 +42,7 @@ use http::header::{LOCATION, WARNING};
 use http::request::Parts;
 use http::{Method, StatusCode};
 
+use crate::archive::make::SampleImage;
 use crate::spec::{Digest, Manifest, ManifestError, RepositoryName};
 
 pub use ledger::{EarlyManifest, Ledger, Mismatch, Outcome, SessionRecord};
@@ -55,6 +56,16 @@ use session::Session;
 use store::{Content, Repository};
 
 /// A registry that lives in memory.
+///
+/// ```
+/// use registry_proto::testing::registry::{Profile, Registry};
+///
+/// // One that behaves like Amazon's, with what a test needs in it, and in trouble of its own making.
+/// let mut registry = Registry::new(Profile::ecr());
+/// registry.create_repository("app");
+/// registry.lose_uploads();
+/// assert!(registry.tags("app").is_empty());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Registry {
     profile: Profile,
@@ -281,6 +292,28 @@ impl Registry {
             repository.tag(tag, digest.clone());
         }
         Ok(digest)
+    }
+
+    /// Puts an image there, layers, configuration and manifest, under a tag, and says its manifest's digest.
+    ///
+    /// ```
+    /// use registry_proto::archive::make::SampleImage;
+    /// use registry_proto::testing::registry::{Profile, Registry};
+    ///
+    /// let mut registry = Registry::new(Profile::distribution_3());
+    /// let digest = registry.insert_image("app", "v1", &SampleImage::new(&[], &[b"a layer"]));
+    /// assert_eq!(registry.tagged("app", "v1"), Some(digest));
+    /// assert_eq!(registry.blobs("app").len(), 2, "the layer and the configuration");
+    /// ```
+    pub fn insert_image(&mut self, repository: &str, tag: &str, image: &SampleImage) -> Digest {
+        let manifest = image.manifest(false);
+        let blobs = image.layers.iter().cloned().chain([image.config()]);
+        blobs.for_each(|blob| _ = self.insert_blob(repository, blob));
+        let digest = manifest.digest().clone();
+        let repository = self.repositories.entry(repository.to_owned()).or_default();
+        repository.manifests.insert(digest.clone(), manifest);
+        repository.tag(tag, digest.clone());
+        digest
     }
 
     /// Puts a manifest there under a digest of any algorithm, and under tags; whether it is its digest.

@@ -3,6 +3,27 @@
 use super::Simulation;
 
 /// Which misfortunes happen, and how often.
+///
+/// ```
+/// use registry_proto::archive::make::{self, MemoryDisk, SampleImage};
+/// use registry_proto::flow::{Destination, Push, PushOptions};
+/// use registry_proto::testing::registry::{Profile, Registry};
+/// use registry_proto::testing::simulation::{Faults, Simulation};
+/// use registry_proto::{Config, Session};
+/// # use std::path::Path;
+///
+/// let archive = make::docker_save_oci(&[SampleImage::new(&["app:v1"], &[b"a layer"])]);
+/// let disk = MemoryDisk::with("app.tar", archive);
+/// let mut faults = Faults::default();
+/// faults.requests = 200; // one in five goes wrong
+/// let registry = Registry::new(Profile::distribution_3());
+/// let mut world = Simulation::new(7, registry, disk).with_faults(faults);
+/// let mut session = Session::new(Config::default(), 7);
+/// let to = Destination::Reference("localhost:5000/app:v1".parse()?);
+/// let ran = world.run(&mut session, Push::new(Path::new("app.tar"), to, PushOptions::default()));
+/// assert!(ran.result.is_ok(), "seed 7: {:?}", ran.result);
+/// # Ok::<(), registry_proto::spec::ReferenceError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Faults {
