@@ -614,6 +614,14 @@ impl Client {
     }
 
     /// A client that shares everything with this one, but is [cancelled](Client::cancel) by itself.
+    ///
+    /// ```
+    /// # use registry_blocking::Client;
+    /// # fn example(client: Client) {
+    /// let pushing = client.branch();
+    /// pushing.cancel(); // `client` goes on
+    /// # }
+    /// ```
     #[must_use]
     pub fn branch(&self) -> Self {
         Self { driver: Arc::clone(&self.driver), cancelled: Arc::default() }

@@ -27,6 +27,7 @@ pub mod secrets;
 pub mod seeds;
 pub mod series;
 pub mod server;
+pub mod sources;
 pub mod together;
 pub mod token_server;
 

@@ -1,27 +1,8 @@
 //! The tests that there are, by the numbers that their names carry: of attacks (`a07`), of cases (`c57`).
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
 
-/// The workspace's folder.
-///
-/// # Panics
-/// Never: this crate is in one.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root").to_owned()
-}
-
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("target") {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
+use crate::sources::below;
 
 /// The numbers after this letter that a test's name says it is about: 7 and 8 for `a` in `c57_a07_a08_locations`, up to the first
 /// part that is no number of anything.
@@ -40,13 +21,9 @@ pub fn numbers(name: &str, letter: char) -> BTreeSet<u32> {
 /// # Panics
 /// When a source can't be read.
 pub fn tests() -> BTreeSet<String> {
-    let mut files = Vec::new();
-    for package in ["registry-proto", "runtime-tokio", "runtime-async-std", "runtime-blocking", "tests"] {
-        sources(&root().join(package), &mut files);
-    }
+    let packages = ["registry-proto", "runtime-tokio", "runtime-async-std", "runtime-blocking", "tests"];
     let mut found = BTreeSet::new();
-    for file in files {
-        let text = fs::read_to_string(file).unwrap();
+    for (_, text) in packages.into_iter().flat_map(below) {
         let mut marked = false;
         for line in text.lines().map(str::trim) {
             match line.strip_prefix("fn ") {

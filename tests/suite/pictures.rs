@@ -3,25 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+
+use registry_tests::sources::{below, root};
 
 /// How a flow begins and ends is the same everywhere, and not drawn everywhere.
 const ENDS: [&str; 6] = ["New", "Settled", "Over", "Done", "Cancelling", "Cancelled"];
 
 /// With more states than this, nobody sees by himself what follows what.
 const OBVIOUS: usize = 2;
-
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
 
 /// The variants of the file's `enum State`, less those that every flow has.
 fn states(text: &str) -> BTreeSet<&str> {
@@ -81,17 +70,14 @@ fn is_drawn(state: &str, named: &BTreeSet<&str>) -> bool {
 
 #[test]
 fn every_state_is_in_the_picture_and_every_name_in_it_is_a_state() {
-    let flows = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("registry-proto/src/flow");
-    let mut files = Vec::new();
-    sources(&flows, &mut files);
+    let flows = "registry-proto/src/flow";
     let (mut wrong, mut drawn) = (Vec::new(), 0);
-    for file in files {
-        let text = fs::read_to_string(&file).unwrap();
+    for (file, text) in below(flows) {
         let (states, picture) = (states(&text), pictures(&text));
         if states.is_empty() {
             continue;
         }
-        let file = file.strip_prefix(&flows).unwrap().display();
+        let file = file.strip_prefix(root().join(flows)).unwrap().display();
         if picture.is_empty() {
             if states.len() > OBVIOUS {
                 wrong.push(format!("{file}: {states:?} and no picture"));

@@ -3,24 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may as well stop")]
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn core() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root").join("registry-proto")
-}
-
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
+use registry_tests::sources::{below, root};
 
 /// The code of a file: comments, and what documentation is made of, may well say what the code must not do.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
@@ -59,12 +44,10 @@ fn sources_name_nothing_of_the_world() {
         "println!",
         "eprintln!",
     ];
-    let mut files = Vec::new();
-    sources(&core().join("src"), &mut files);
+    let files = below("registry-proto/src");
     assert!(files.len() > 40, "the core's sources were not found");
     let mut found = Vec::new();
-    for file in files {
-        let text = fs::read_to_string(&file).unwrap();
+    for (file, text) in files {
         for (line, code) in code(&text) {
             // `env!` is the compiler's, and the crate's version is known to it.
             for word in banned.iter().filter(|word| code.contains(**word)) {
@@ -80,7 +63,7 @@ fn tree(package: &str, more: &[&str]) -> String {
     let ran = Command::new(env!("CARGO"))
         .args(["tree", "--locked", "-p", package, "--prefix", "none", "--format", "{p}"])
         .args(more)
-        .current_dir(core())
+        .current_dir(root().join("registry-proto"))
         .output()
         .expect("cargo runs this test, so it is there");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
@@ -161,11 +144,9 @@ const LAYERS: [&str; 6] = ["flow", "session", "endpoint", "archive", "credential
 fn layers_import_downwards_only() {
     let mut found = Vec::new();
     for (depth, layer) in LAYERS.iter().enumerate() {
-        let mut files = Vec::new();
-        sources(&core().join("src").join(layer), &mut files);
+        let files = below(&format!("registry-proto/src/{layer}"));
         assert!(files.len() > 3, "the layer `{layer}` was not found");
-        for file in files {
-            let text = fs::read_to_string(&file).unwrap();
+        for (file, text) in files {
             for (line, code) in code(&text) {
                 for above in LAYERS[..depth].iter().filter(|above| code.contains(&format!("crate::{above}"))) {
                     found.push(format!("{}:{line}: `{layer}` uses `{above}`", file.display()));
@@ -180,12 +161,10 @@ fn layers_import_downwards_only() {
 #[test]
 fn a02_every_driver_asks_before_it_connects() {
     for runtime in ["runtime-tokio", "runtime-async-std", "runtime-blocking"] {
-        let mut files = Vec::new();
-        sources(&core().with_file_name(runtime).join("src"), &mut files);
-        let texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-        let calls = texts
+        let files = below(&format!("{runtime}/src"));
+        let calls = files
             .iter()
-            .flat_map(|text| code(text))
+            .flat_map(|(_, text)| code(text))
             .filter(|(_, line)| line.contains("reachable(&host") || line.contains("reachable(host"));
         assert_eq!(
             calls.count(),

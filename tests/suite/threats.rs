@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use registry_tests::numbered::{numbers, root, tests};
+use registry_tests::numbered::{numbers, tests};
+use registry_tests::sources::root;
 
 /// How many attacks there are.
 const ATTACKS: u32 = 48;

@@ -22,6 +22,23 @@ const DEPTH: u32 = 4;
 /// Yields the bytes as they are, verified: `GET /v2/<name>/manifests/<reference>` (end-3), then
 /// `GET /v2/<name>/blobs/<digest>` (end-2).
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::FetchConfig;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let flow = FetchConfig::new("localhost:5000/app:v1".parse()?, "linux/amd64".parse()?);
+/// let json: serde_json::Value = serde_json::from_slice(&world.run(&mut session, flow).result?)?;
+/// assert_eq!(json["config"]["Cmd"][0], "sh");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Unsuitable`] when an index has nothing for the platform, or a manifest no configuration; else those of
 /// [`FetchManifest`] and [`FetchBlob`].

@@ -17,6 +17,23 @@ use crate::spec::{Descriptor, Reference};
 /// Yields a [`Descriptor`]. The digest of a tag is the registry's word as long as nobody has fetched what it names; whoever
 /// then asks for it by that digest gets these bytes or an error.
 ///
+/// ```
+/// # use registry_proto::archive::make::{MemoryDisk, SampleImage};
+/// # use registry_proto::testing::registry::{Profile, Registry};
+/// # use registry_proto::testing::simulation::Simulation;
+/// # use registry_proto::{Config, Session};
+/// use registry_proto::flow::Resolve;
+///
+/// # let mut registry = Registry::new(Profile::distribution_3());
+/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
+/// # let mut session = Session::new(Config::default(), 1);
+/// let ran = world.run(&mut session, Resolve::new("localhost:5000/app:v1".parse()?));
+/// assert_eq!(Some(ran.result?.digest), world.registry().tagged("app", "v1"));
+/// assert_eq!(ran.requests[0].line, "HEAD http://localhost:5000/v2/app/manifests/v1");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Registry`] when it leads to nothing, [`Error::Denied`]; and where it had to be fetched, those of [`FetchManifest`].
 #[derive(Debug)]
