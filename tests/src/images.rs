@@ -23,13 +23,8 @@ pub fn image(layers: &[&[u8]]) -> SampleImage {
 
 /// Puts an image there, under a tag if one is given.
 pub fn put(registry: &mut Registry, repository: &str, tag: Option<&str>, image: &SampleImage) -> Manifest {
-    registry.insert_blob(repository, image.config());
-    for layer in &image.layers {
-        registry.insert_blob(repository, layer.clone());
-    }
-    let manifest = image.manifest(false);
-    put_manifest(registry, repository, tag, &manifest);
-    manifest
+    registry.insert_image(repository, tag, image);
+    image.manifest(false)
 }
 
 /// Puts a manifest there, under a tag if one is given.

@@ -37,12 +37,7 @@ fn filled(profile: Profile) -> Registry {
         SampleImage::new(&["app:v1"], &[&large, small, own.as_bytes()]).on("linux", machine)
     });
     for image in &images {
-        registry.insert_blob("app", image.config());
-        for layer in &image.layers {
-            registry.insert_blob("app", layer.clone());
-        }
-        let manifest = image.manifest(false);
-        registry.insert_manifest("app", None, manifest.bytes().clone(), manifest.media_type().as_str()).unwrap();
+        registry.insert_image("app", None, image);
     }
     let index = make::index_of(&images, false);
     registry.insert_manifest("app", Some("v1"), index.bytes().clone(), index.media_type().as_str()).unwrap();

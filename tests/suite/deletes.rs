@@ -32,11 +32,8 @@ fn tag(text: &str) -> Tag {
 /// Puts an image there, under a tag or none.
 fn image(registry: &mut Registry, name: &str, tag: Option<&str>, layer: &str) -> Manifest {
     let image = SampleImage::new(&[], &[layer.as_bytes()]);
-    let manifest = image.manifest(false);
-    registry.insert_blob(name, image.config());
-    registry.insert_blob(name, image.layers[0].clone());
-    put(registry, name, tag, &manifest);
-    manifest
+    registry.insert_image(name, tag, &image);
+    image.manifest(false)
 }
 
 fn index(registry: &mut Registry, name: &str, tag: Option<&str>, of: &[&Manifest]) -> Manifest {

@@ -30,10 +30,7 @@ fn repository(host: &str, name: &str) -> Repository {
 /// Puts an image there that has no layers to speak of.
 fn image(registry: &mut Registry, name: &str, tag: &str) -> Digest {
     let image = SampleImage::new(&[], &[format!("{name} {tag}").as_bytes()]);
-    let manifest = image.manifest(false);
-    registry.insert_blob(name, image.config());
-    registry.insert_blob(name, image.layers[0].clone());
-    registry.insert_manifest(name, Some(tag), manifest.bytes().clone(), manifest.media_type().as_str()).unwrap()
+    registry.insert_image(name, Some(tag), &image)
 }
 
 /// A registry with so many tags in `app`, and so many repositories beside it.

@@ -30,7 +30,7 @@ const DEPTH: u32 = 4;
 /// use registry_proto::flow::FetchConfig;
 ///
 /// # let mut registry = Registry::new(Profile::distribution_3());
-/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # registry.insert_image("app", Some("v1"), &SampleImage::new(&["app:v1"], &[b"a layer"]));
 /// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
 /// # let mut session = Session::new(Config::default(), 1);
 /// let flow = FetchConfig::new("localhost:5000/app:v1".parse()?, "linux/amd64".parse()?);

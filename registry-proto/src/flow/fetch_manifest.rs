@@ -23,7 +23,7 @@ use crate::spec::{Descriptor, Manifest, Reference, Repository, TagOrDigest};
 /// use registry_proto::flow::FetchManifest;
 ///
 /// # let mut registry = Registry::new(Profile::distribution_3());
-/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # registry.insert_image("app", Some("v1"), &SampleImage::new(&["app:v1"], &[b"a layer"]));
 /// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
 /// # let mut session = Session::new(Config::default(), 1);
 /// let ran = world.run(&mut session, FetchManifest::new(&"localhost:5000/app:v1".parse()?));

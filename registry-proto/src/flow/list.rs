@@ -38,8 +38,8 @@ use crate::spec::{Origin, Registry, Repository};
 /// use std::num::NonZeroU32;
 ///
 /// # let mut registry = Registry::new(Profile::distribution_3());
-/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
-/// # ["v2", "v3"].iter().for_each(|tag| _ = registry.insert_image("app", tag, &SampleImage::new(&[], &[b"a layer"])));
+/// # registry.insert_image("app", Some("v1"), &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # ["v2", "v3"].iter().for_each(|tag| _ = registry.insert_image("app", Some(tag), &SampleImage::new(&[], &[b"a layer"])));
 /// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
 /// # let mut session = Session::new(Config::default(), 1);
 /// # let repository = "localhost:5000/app".parse::<registry_proto::spec::Reference>()?.repository().clone();
@@ -66,7 +66,7 @@ pub struct ListTags(Listing);
 /// use registry_proto::flow::ListCatalog;
 ///
 /// # let mut registry = Registry::new(Profile::distribution_3());
-/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # registry.insert_image("app", Some("v1"), &SampleImage::new(&["app:v1"], &[b"a layer"]));
 /// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
 /// # let mut session = Session::new(Config::default(), 1);
 /// let ran = world.run(&mut session, ListCatalog::new("localhost:5000".parse()?).collected());
@@ -370,8 +370,8 @@ impl Flow for Listing {
 /// use registry_proto::flow::ListTags;
 ///
 /// # let mut registry = Registry::new(Profile::distribution_3());
-/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
-/// # ["v2", "v3"].iter().for_each(|tag| _ = registry.insert_image("app", tag, &SampleImage::new(&[], &[b"a layer"])));
+/// # registry.insert_image("app", Some("v1"), &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # ["v2", "v3"].iter().for_each(|tag| _ = registry.insert_image("app", Some(tag), &SampleImage::new(&[], &[b"a layer"])));
 /// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
 /// # let mut session = Session::new(Config::default(), 1);
 /// # let repository = "localhost:5000/app".parse::<registry_proto::spec::Reference>()?.repository().clone();

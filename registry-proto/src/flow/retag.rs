@@ -25,7 +25,7 @@ use crate::spec::{Descriptor, Manifest, Reference, Repository, Tag, TagOrDigest}
 /// use registry_proto::flow::Retag;
 ///
 /// # let mut registry = Registry::new(Profile::distribution_3());
-/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # registry.insert_image("app", Some("v1"), &SampleImage::new(&["app:v1"], &[b"a layer"]));
 /// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
 /// # let mut session = Session::new(Config::default(), 1);
 /// let flow = Retag::new(&"localhost:5000/app:v1".parse()?, ["v1.0".parse()?, "latest".parse()?]);

@@ -28,15 +28,9 @@ impl Served {
         let images = [(here.os.as_str(), here.architecture.as_str()), ("plan9", "mips")]
             .map(|(os, machine)| SampleImage::new(&["multi:v1"], &[LAYER, machine.as_bytes()]).on(os, machine));
         let mut registry = Registry::new(Profile { requires_auth: auth, ..Profile::distribution_3() });
-        let mut put = |tag: Option<&str>, manifest: registry_proto::spec::Manifest| {
-            registry.insert_manifest("multi", tag, manifest.bytes().clone(), manifest.media_type().as_str()).unwrap();
-        };
-        images.iter().for_each(|image| put(None, image.manifest(false)));
-        put(Some("v1"), make::index_of(&images, false));
-        for image in &images {
-            registry.insert_blob("multi", image.config());
-            image.layers.iter().for_each(|layer| _ = registry.insert_blob("multi", layer.clone()));
-        }
+        images.iter().for_each(|image| _ = registry.insert_image("multi", None, image));
+        let index = make::index_of(&images, false);
+        registry.insert_manifest("multi", Some("v1"), index.bytes().clone(), index.media_type().as_str()).unwrap();
         let runtime = runtime();
         let server = runtime.block_on(Server::bind(([127, 0, 0, 1], 0).into(), registry)).unwrap();
         Self { server, _runtime: runtime, folder: TempDir::new().unwrap(), images }

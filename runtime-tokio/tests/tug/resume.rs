@@ -233,12 +233,8 @@ fn a_push_killed_at_ten_moments_goes_on() {
 #[test]
 fn a_pull_killed_at_ten_moments_goes_on() {
     let (place, sample) = (Place::new(), sample());
-    let manifest = sample.manifest(false);
     let mut registry = Registry::new(Profile::distribution_3());
-    registry.insert_blob("app", sample.config());
-    sample.layers.iter().for_each(|layer| _ = registry.insert_blob("app", layer.clone()));
-    let kind = manifest.media_type().as_str();
-    registry.insert_manifest("app", Some("v1"), manifest.bytes().clone(), kind).unwrap();
+    let digest = registry.insert_image("app", Some("v1"), &sample);
     let (whole, mut most) = ((LAYERS * LAYER) as u64, 0);
     for (at, moment) in moments(7).enumerate() {
         let (_server, proxy) = place.serve(registry.clone());
@@ -253,7 +249,7 @@ fn a_pull_killed_at_ten_moments_goes_on() {
         let told = json(&tug(&arguments));
         assert!(!state.exists(), "{moment}: the state is still there");
         assert_eq!(out(&tug(&["validate", text(&tar)])), "ok\n");
-        assert_eq!(told["images"][0]["digest"], manifest.digest().to_string());
+        assert_eq!(told["images"][0]["digest"], digest.to_string());
         let (fetched, kept) = (told["fetchedBytes"].as_u64().unwrap(), told["keptBytes"].as_u64().unwrap());
         assert_eq!(fetched + kept, whole + sample.config().len() as u64, "{told}");
         assert!(told["kept"].as_u64().unwrap() >= complete, "{moment}: {complete} blobs were there, but: {told}");

@@ -61,7 +61,7 @@ const TOGETHER: usize = 16;
 /// use registry_proto::flow::{Copy, CopyOptions};
 ///
 /// # let mut registry = Registry::new(Profile::distribution_3());
-/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # registry.insert_image("app", Some("v1"), &SampleImage::new(&["app:v1"], &[b"a layer"]));
 /// # let other = Registry::new(Profile::distribution_3());
 /// # let mut world = Simulation::new(1, registry, MemoryDisk::default()).with_registry("localhost:5001", other);
 /// # let mut session = Session::new(Config::default(), 1);

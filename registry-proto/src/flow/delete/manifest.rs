@@ -37,7 +37,7 @@ use crate::spec::{Digest, Origin, Reference, Repository, TagOrDigest};
 /// # let mut profile = Profile::distribution_3();
 /// # (profile.delete, profile.delete_tags) = (Support::Yes, true);
 /// # let mut registry = Registry::new(profile);
-/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # registry.insert_image("app", Some("v1"), &SampleImage::new(&["app:v1"], &[b"a layer"]));
 /// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
 /// # let mut session = Session::new(Config::default(), 1);
 /// let ran = world.run(&mut session, DeleteManifest::new(&"localhost:5000/app:v1".parse()?));

@@ -20,7 +20,7 @@ use crate::spec::Reference;
 /// use registry_proto::flow::InspectMany;
 ///
 /// # let mut registry = Registry::new(Profile::distribution_3());
-/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # registry.insert_image("app", Some("v1"), &SampleImage::new(&["app:v1"], &[b"a layer"]));
 /// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
 /// # let mut session = Session::new(Config::default(), 1);
 /// let references = ["localhost:5000/app:v1".parse()?, "localhost:5000/app:missing".parse()?];

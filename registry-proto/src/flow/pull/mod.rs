@@ -54,7 +54,7 @@ const LARGEST_INDEX: usize = 8 << 20;
 /// # use std::path::Path;
 ///
 /// # let mut registry = Registry::new(Profile::distribution_3());
-/// # registry.insert_image("app", "v1", &SampleImage::new(&["app:v1"], &[b"a layer"]));
+/// # registry.insert_image("app", Some("v1"), &SampleImage::new(&["app:v1"], &[b"a layer"]));
 /// # let mut world = Simulation::new(1, registry, MemoryDisk::default());
 /// # let mut session = Session::new(Config::default(), 1);
 /// let mut options = PullOptions::default();

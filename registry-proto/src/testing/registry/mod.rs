@@ -294,25 +294,27 @@ impl Registry {
         Ok(digest)
     }
 
-    /// Puts an image there, layers, configuration and manifest, under a tag, and says its manifest's digest.
+    /// Puts an image there, layers, configuration and manifest, under a tag if one is given, and says its manifest's digest.
     ///
     /// ```
     /// use registry_proto::archive::make::SampleImage;
     /// use registry_proto::testing::registry::{Profile, Registry};
     ///
     /// let mut registry = Registry::new(Profile::distribution_3());
-    /// let digest = registry.insert_image("app", "v1", &SampleImage::new(&[], &[b"a layer"]));
+    /// let digest = registry.insert_image("app", Some("v1"), &SampleImage::new(&[], &[b"a layer"]));
     /// assert_eq!(registry.tagged("app", "v1"), Some(digest));
     /// assert_eq!(registry.blobs("app").len(), 2, "the layer and the configuration");
     /// ```
-    pub fn insert_image(&mut self, repository: &str, tag: &str, image: &SampleImage) -> Digest {
+    pub fn insert_image(&mut self, repository: &str, tag: Option<&str>, image: &SampleImage) -> Digest {
         let manifest = image.manifest(false);
         let blobs = image.layers.iter().cloned().chain([image.config()]);
         blobs.for_each(|blob| _ = self.insert_blob(repository, blob));
         let digest = manifest.digest().clone();
         let repository = self.repositories.entry(repository.to_owned()).or_default();
         repository.manifests.insert(digest.clone(), manifest);
-        repository.tag(tag, digest.clone());
+        if let Some(tag) = tag {
+            repository.tag(tag, digest.clone());
+        }
         digest
     }
 
