@@ -15,7 +15,7 @@ use std::path::Path;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -165,8 +165,8 @@ async fn exchange(
     let (mut asking, connection) =
         handshake.handshake(FuturesIo::new(socket)).await.map_err(|why| plain(failure_of(&why)))?;
     let connection = smol::spawn(async move { drop(connection.await) });
-    let (moved, length) = (request.body().moved.clone(), request.body().left);
-    let reply = patient(asking.send_request(request), &moved, length, timeouts).await;
+    let (feed, length) = (Arc::clone(&request.body().feed), request.body().left);
+    let reply = patient(asking.send_request(request), &feed, length, timeouts).await;
     let result = match reply {
         Ok(reply) => {
             let (head, body) = reply.into_parts();
@@ -203,16 +203,18 @@ async fn connect(uri: &http::Uri, limit: Duration) -> Result<TcpStream, Failure>
 /// Waits for a reply: for the request to get ahead, and once it is sent, for as long as a head may take.
 async fn patient<T>(
     reply: impl Future<Output = hyper::Result<T>>,
-    moved: &AtomicU64,
+    feed: &Feed,
     length: u64,
     timeouts: Timeouts,
 ) -> Result<T, Failure> {
     let mut reply = pin!(reply);
     let (mut patience, mut looked) = (Patience::new(timeouts, length), Instant::now());
     loop {
-        let waited = looked.elapsed();
-        looked += waited;
-        let pause = patience.look(moved.load(Ordering::Relaxed), waited);
+        let since = looked.elapsed();
+        looked += since;
+        // While there is nothing to send, nobody is slow to take it.
+        let waited = if feed.waits_for_more.load(Ordering::Relaxed) { Duration::ZERO } else { since };
+        let pause = patience.look(feed.moved.load(Ordering::Relaxed), waited);
         let pause = pause.map_err(|phase| Failure::new(FailureKind::Timeout(phase), ""))?;
         if let Some(reply) = within(pause, &mut reply).await {
             return reply.map_err(|why| failure_of(&why));
@@ -314,7 +316,15 @@ struct Outbound {
     small: Option<Bytes>,
     pieces: Option<Pin<Box<Receiver<Piece>>>>,
     left: u64,
-    moved: Arc<AtomicU64>,
+    feed: Arc<Feed>,
+}
+
+/// What a body tells whoever waits for it to be sent.
+#[derive(Default)]
+struct Feed {
+    moved: AtomicU64,
+    /// More is wanted than there is.
+    waits_for_more: AtomicBool,
 }
 
 /// A piece of a body.
@@ -325,7 +335,7 @@ type Pump = Task<(Option<Digester>, Option<Failure>)>;
 
 impl Outbound {
     fn new(payload: Payload, supply: Supply<Sender<Piece>, Receiver<Piece>>) -> (Self, Option<Pump>) {
-        let mut body = Self { small: None, pieces: None, left: payload.len(), moved: Arc::default() };
+        let mut body = Self { small: None, pieces: None, left: payload.len(), feed: Arc::default() };
         match payload {
             Payload::Empty => (body, None),
             Payload::Bytes(bytes) => {
@@ -379,12 +389,16 @@ impl Body for Outbound {
         let this = self.get_mut();
         let next = match (this.small.take(), &mut this.pieces) {
             (Some(small), _) => Some(Ok(small)),
-            (None, Some(pieces)) if this.left > 0 => std::task::ready!(pieces.as_mut().poll_next(cx)),
+            (None, Some(pieces)) if this.left > 0 => {
+                let polled = pieces.as_mut().poll_next(cx);
+                this.feed.waits_for_more.store(polled.is_pending(), Ordering::Relaxed);
+                std::task::ready!(polled)
+            }
             (None, _) => None,
         };
         if let Some(Ok(piece)) = &next {
             this.left -= (piece.len() as u64).min(this.left);
-            this.moved.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            this.feed.moved.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
         Poll::Ready(next.map(|piece| piece.map(Frame::data)))
     }

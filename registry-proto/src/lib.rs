@@ -3,7 +3,7 @@
 //! This crate decides everything that there is to decide about moving container images (which request, with which token,
 //! when to retry, at which offset, what a reply means) and does nothing itself: no sockets, files, threads or clocks.
 //! A [`Flow`] describes [`Job`](job::Job)s, a driver does them and hands back the answers. Three drivers exist, for tokio
-//! with hyper, async-std with surf, and plain threads with ureq; a fourth is a loop of twenty lines.
+//! with hyper, async-std with surf, and plain threads with ureq; a fourth is a loop of thirty lines and what does the jobs.
 //!
 //! | layer | what lives there |
 //! | --- | --- |

@@ -43,6 +43,11 @@ impl Connector {
         Self { tls: Arc::new(tls), proxies, per_host, limit, hosts: Arc::default() }
     }
 
+    /// Another one with places of its own.
+    pub(crate) fn apart(&self) -> Self {
+        Self { hosts: Arc::default(), ..self.clone() }
+    }
+
     async fn place(&self, uri: &Uri) -> Place {
         let host = uri.authority().map_or_else(String::new, ToString::to_string);
         let (free, taken) = {

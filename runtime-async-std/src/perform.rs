@@ -23,6 +23,7 @@ use crate::connect::failure_of;
 use crate::disk::LocalDisk;
 use crate::stream::Line;
 use crate::taking::Taking;
+use crate::transport::Supplied;
 
 /// The ends of a body that is supplied.
 pub(crate) type Ends = Supply<Sender<Piece>, Receiver<Piece>>;
@@ -79,7 +80,7 @@ async fn exchange(
     timeouts: Timeouts,
 ) -> Exchanged {
     let (head, payload) = request.into_parts();
-    let length = payload.len();
+    let (length, is_supplied) = (payload.len(), matches!(payload, Payload::Supplied(_)));
     let fed = |(body, pump, feed)| {
         // 32-bit machines can't express a longer body in http-types.
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -98,6 +99,9 @@ async fn exchange(
         Ok(mut request) => {
             let inner: &mut http_types::Request = request.as_mut();
             inner.ext_mut().insert(captures);
+            if is_supplied {
+                inner.ext_mut().insert(Supplied);
+            }
             reply(surf, request, plan, timeouts, stalled(&mut line, feed, length, timeouts)).await
         }
         Err(why) => Err(why),

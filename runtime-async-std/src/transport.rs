@@ -31,7 +31,13 @@ const PIECE: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Transport {
     pool: Pool<Connector, SurfBody>,
+    /// For requests that are [`Supplied`]. Each has its connection until others are over, which must not have to wait for it: so it is
+    /// another one.
+    waiting: Pool<Connector, SurfBody>,
 }
+
+/// Goes along with a request whose body other requests supply.
+pub(crate) struct Supplied;
 
 impl Transport {
     pub(crate) fn new(tls: Tls, config: &Config) -> Self {
@@ -47,7 +53,8 @@ impl Transport {
         pool.http2_initial_stream_window_size(8 << 20)
             .http2_initial_connection_window_size(8 << 20)
             .http2_max_frame_size(256 << 10);
-        Self { pool: pool.build(Connector::new(tls, config)) }
+        let connector = Connector::new(tls, config);
+        Self { waiting: pool.build(connector.apart()), pool: pool.build(connector) }
     }
 }
 
@@ -62,7 +69,8 @@ impl HttpClient for Transport {
     {
         Box::pin(async move {
             let outgoing = outgoing(&mut request)?;
-            let reply = self.pool.request(outgoing).await.map_err(|why| {
+            let pool = if request.ext().get::<Supplied>().is_some() { &self.waiting } else { &self.pool };
+            let reply = pool.request(outgoing).await.map_err(|why| {
                 let stage = if why.is_connect() { Stage::Connecting } else { Stage::Exchanging };
                 http_types::Error::new(http_types::StatusCode::BadGateway, failure_of(&why, stage))
             })?;

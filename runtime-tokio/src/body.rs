@@ -25,7 +25,7 @@ pub(crate) enum OutgoingBody {
     /// All of it, in memory.
     Bytes(Option<Bytes>),
     /// Fed by a [`Pump`], or by other jobs.
-    Fed { feed: Arc<Feed>, left: u64 },
+    Fed { feed: Arc<Feed>, left: u64, supplied: bool },
 }
 
 /// A piece of a body, on its way to hyper.
@@ -66,11 +66,11 @@ impl OutgoingBody {
     /// The body for a payload, and what feeds it if it is not in memory; `supplied` is where its pieces come from if other jobs have
     /// them.
     pub(crate) fn new(payload: Payload, supplied: Option<mpsc::Receiver<Piece>>) -> (Self, Option<Pump>) {
-        let left = payload.len();
+        let (left, supplied_by_jobs) = (payload.len(), matches!(payload, Payload::Supplied(_)));
         let fed = |pieces, thread| {
             let feed = Arc::new(Feed::default());
             feed.lock().pieces = pieces;
-            (Self::Fed { feed: Arc::clone(&feed), left }, Some(Pump { feed, thread }))
+            (Self::Fed { feed: Arc::clone(&feed), left, supplied: supplied_by_jobs }, Some(Pump { feed, thread }))
         };
         match payload {
             Payload::Empty => (Self::Bytes(None), None),
@@ -81,6 +81,11 @@ impl OutgoingBody {
             }
             Payload::Supplied(_) => fed(supplied, None),
         }
+    }
+
+    /// Whether it comes from other jobs.
+    pub(crate) const fn is_supplied(&self) -> bool {
+        matches!(self, Self::Fed { supplied: true, .. })
     }
 }
 
@@ -164,7 +169,7 @@ impl Body for OutgoingBody {
         match self.get_mut() {
             Self::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Fed { left: 0, .. } => Poll::Ready(None),
-            Self::Fed { feed, left } => {
+            Self::Fed { feed, left, .. } => {
                 let mut state = feed.lock();
                 let Some(pieces) = &mut state.pieces else {
                     return Poll::Ready(Some(Err(Failure::new(FailureKind::Cut, "the reply came first"))));

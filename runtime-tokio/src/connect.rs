@@ -38,17 +38,20 @@ const IDLE: Duration = Duration::from_secs(90);
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     pool: Pool<LimitedConnector, OutgoingBody>,
+    /// For requests whose bodies other requests supply. Each has its connection until those are over, which must not have to wait for
+    /// it: so it is another one.
+    waiting: Pool<LimitedConnector, OutgoingBody>,
 }
 
 impl Http {
-    /// `per_host`: how many connections to one host there may be at a time.
     pub(crate) fn new(tls: Tls, config: &Config) -> Self {
         let (per_host, connect) = (config.requests_per_registry.get(), config.timeouts.connect);
         let limits = &config.limits;
         let tcp = sockets(Resolver(GaiResolver::new()), connect);
         let tls = Arc::new(LazyTls { tls, https: OnceLock::new() });
         let tcp = EarlyConnector { tcp, proxies: Arc::new(config.proxies.clone()), limit: connect };
-        let connector = LimitedConnector { tcp, tls, per_host, connect, hosts: Arc::default() };
+        let connector =
+            || LimitedConnector { tcp: tcp.clone(), tls: Arc::clone(&tls), per_host, connect, hosts: Arc::default() };
         let mut pool = Pool::builder(TokioExecutor::new());
         pool.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(per_host);
         // hyper has no smaller buffer than 8 KiB.
@@ -60,7 +63,7 @@ impl Http {
         pool.http2_initial_stream_window_size(8 << 20)
             .http2_initial_connection_window_size(8 << 20)
             .http2_max_frame_size(256 << 10);
-        Self { pool: pool.build(connector) }
+        Self { pool: pool.build(connector()), waiting: pool.build(connector()) }
     }
 
     /// Sends a request; resolves with the head of the reply.
@@ -68,7 +71,8 @@ impl Http {
         &self,
         request: http::Request<OutgoingBody>,
     ) -> impl Future<Output = Result<http::Response<Incoming>, hyper_util::client::legacy::Error>> + use<> {
-        self.pool.request(request)
+        let pool = if request.body().is_supplied() { &self.waiting } else { &self.pool };
+        pool.request(request)
     }
 }
 

@@ -52,7 +52,7 @@ fn nothing_is_asked_of_anybody() {
     let cut = whole.slice(..whole.len() / 2);
     let only_tag = only_tag();
     let cases: [(&str, Bytes, &[&str]); 7] = [
-        ("a tag without a repository", only_tag, &["`v1` names a tag but no repository", "say where"]),
+        ("a tag without a repository", only_tag, &["`v1` names a tag but no repository", "give a reference"]),
         (
             "a layer that is not there",
             docker_save(

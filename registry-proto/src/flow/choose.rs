@@ -6,6 +6,17 @@ use std::fmt::Display;
 use crate::error::Error;
 use crate::spec::{Descriptor, Index, Platform};
 
+/// Whether an image that is for one platform alone is for the one that is wanted.
+///
+/// # Errors
+/// [`Error::Unsuitable`] when it is not.
+pub(crate) fn check_platform(found: &Platform, wanted: &Platform, of: impl Display) -> Result<(), Error> {
+    match found.suits(wanted) {
+        Some(_) => Ok(()),
+        None => Err(Error::Unsuitable(format!("{of} has no image for {wanted}; it is one for {found}"))),
+    }
+}
+
 /// The image for a platform, of the index of an image that goes by this name.
 ///
 /// # Errors

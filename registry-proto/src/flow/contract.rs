@@ -27,7 +27,8 @@ use crate::time::Time;
 /// 4. Send a [`FileRange`](crate::job::FileRange) through its [`Outgoing`](crate::job::Outgoing) only, with its length as
 ///    `Content-Length`; feed a reply's body to the job's [`Incoming`](crate::job::Incoming) only. A body that is
 ///    [`Supplied`](crate::job::Payload::Supplied) is what the [`Supply`](crate::job::Job::Supply) jobs bring that follow:
-///    [`Supplies`](crate::job::Supplies) tells which goes where.
+///    [`Supplies`](crate::job::Supplies) tells which goes where. Such a body is made of replies: a request that has one must not be in
+///    the way of others. If connections to a host are limited, it does not count.
 /// 5. When [`Session::generation`](crate::Session::generation) has moved, wake the drivers of the session's other flows.
 /// 6. Hold the session only for the length of one `poll` or `handle`.
 /// 7. Run it as an [`Operation`](super::Operation): a user's patience has an end.

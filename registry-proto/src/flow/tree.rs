@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
-use crate::flow::choose::choose;
+use crate::flow::choose::{check_platform, choose};
 use crate::flow::{Context, FetchBlob, FetchManifest, Fleet, Flow, Step, ready};
 use crate::job::Completion;
 use crate::spec::{Descriptor, Digest, ImageConfig, Kind, Manifest, ManifestContent, Platform, Reference, Repository};
@@ -134,13 +134,10 @@ impl FetchTree {
         wanted: &Platform,
         root: Manifest,
     ) -> Result<Option<State>, Error> {
-        let found = ImageConfig::parse(config).ok().map(|config| config.platform());
-        match found.filter(|found| found.suits(wanted).is_none()) {
-            Some(found) => {
-                Err(Error::Unsuitable(format!("{} has no image for {wanted}; it is one for {found}", self.reference)))
-            }
-            None => self.after_check(cx, root),
+        if let Ok(config) = ImageConfig::parse(config) {
+            check_platform(&config.platform(), wanted, &self.reference)?;
         }
+        self.after_check(cx, root)
     }
 
     fn after_check(&mut self, cx: &Context<'_>, root: Manifest) -> Result<Option<State>, Error> {

@@ -103,7 +103,8 @@ pub(crate) struct Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Blueprint {
     pub(crate) path: Arc<Path>,
-    /// The name that it will get. There must be no folder of that name, which is better known now than in the end.
+    /// The name that it will get. What has that name now is replaced if it is a file: whoever names a folder, a device or a pipe
+    /// means something else.
     pub(crate) becomes: Arc<Path>,
     pub(crate) length: u64,
     /// Where which bytes go, in ascending order, without overlap.
@@ -232,7 +233,15 @@ pub(super) fn unread(path: &Path, why: &io::Error) -> Failure {
 }
 
 fn unwritten(path: &Path, why: &io::Error) -> Failure {
-    Failure::new(FailureKind::Target, format_args!("{}: {why}", path.display()))
+    let more = match why.kind() {
+        io::ErrorKind::NotADirectory => " (what should be a folder on the way to it is a file)",
+        _ => "",
+    };
+    Failure::new(FailureKind::Target, format_args!("{}: {why}{more}", path.display()))
+}
+
+fn is_folder(kind: FailureKind, path: &Path) -> Failure {
+    Failure::new(kind, format_args!("{} is a folder: name a file", path.display()))
 }
 
 fn is_nothing(why: &io::Error) -> bool {
@@ -243,7 +252,7 @@ fn open<S: Storage>(storage: &S, range: &FileRange) -> Result<crate::job::Outgoi
     let path = range.path();
     match storage.open(path).map_err(|why| unread(path, &why))? {
         Opened::File { file, .. } => range.clone().read_from(file),
-        Opened::Folder => Err(unread(path, &io::ErrorKind::IsADirectory.into())),
+        Opened::Folder => Err(is_folder(FailureKind::Source, path)),
     }
 }
 
@@ -251,7 +260,7 @@ fn survey<S: Storage>(storage: &S, range: FileRange, alone: Alone) -> Result<Dig
     match storage.open(range.path()) {
         Ok(Opened::File { size, .. }) if alone == Alone::Yes && size != range.len() => Ok(range.into_digester()),
         Ok(Opened::File { file, .. }) => range.read_from(file)?.survey(&mut vec![0; BUFFER]),
-        Ok(Opened::Folder) => Err(unread(range.path(), &io::ErrorKind::IsADirectory.into())),
+        Ok(Opened::Folder) => Err(is_folder(FailureKind::Source, range.path())),
         Err(why) if is_nothing(&why) => Ok(range.into_digester()),
         Err(why) => Err(unread(range.path(), &why)),
     }
@@ -274,7 +283,7 @@ fn begin<S: Storage>(storage: &S, path: &Path, length: usize) -> Result<Option<B
             file.take(length as u64).read_to_end(&mut content).map_err(|why| unread(path, &why))?;
             Ok(Some(content.into()))
         }
-        Ok(Opened::Folder) => Err(unread(path, &io::ErrorKind::IsADirectory.into())),
+        Ok(Opened::Folder) => Err(is_folder(FailureKind::Source, path)),
         Err(why) if is_nothing(&why) => Ok(None),
         Err(why) => Err(unread(path, &why)),
     }
@@ -308,8 +317,10 @@ pub(crate) enum Laid {
 impl Blueprint {
     fn lay<S: Storage>(&self, storage: &S) -> Result<Laid, Failure> {
         let wrong = |why: io::Error| unwritten(&self.path, &why);
-        if let Ok(Opened::Folder) = storage.open(&self.becomes) {
-            return Err(unwritten(&self.becomes, &io::ErrorKind::IsADirectory.into()));
+        match storage.open(&self.becomes) {
+            Ok(Opened::Folder) => return Err(is_folder(FailureKind::Target, &self.becomes)),
+            Err(why) if !is_nothing(&why) => return Err(unwritten(&self.becomes, &why)),
+            Ok(Opened::File { .. }) | Err(_) => {}
         }
         let mut file = storage.open_out(&self.path).map_err(wrong)?;
         if self.is_laid(&mut file).map_err(wrong)? {

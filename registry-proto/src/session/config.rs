@@ -48,7 +48,8 @@ pub struct Config {
     pub transfers: NonZeroUsize,
     /// How many requests to one registry are under way at a time, over all operations of a client. Requests for tokens
     /// count, too: where the token server is (which may be the registry). There are fewer for a while when the registry says
-    /// that it is too much (429, 503) or grows silent. One in eight is kept from blobs.
+    /// that it is too much (429, 503) or grows silent. One in eight is kept from blobs. What a blob is made of that is being sent comes
+    /// on top, where it is fetched from the registry itself: one request for each such blob.
     pub requests_per_registry: NonZeroUsize,
     /// How many requests to one registry are sent in a second, at most, over all operations of a client. `None`: as many as it
     /// takes. That requests wait for it is told once, as a notice.

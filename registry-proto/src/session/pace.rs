@@ -2,8 +2,8 @@
 //!
 //! Each origin has a lane of so many places. While all is well it is as wide as the configuration allows; when the registry
 //! says that it is too much (429, 503) or grows silent, it is halved, and with every round that goes well it gets one place
-//! back: the rule that TCP shares lines by. Of a wide lane a few places are kept from blobs, so that small requests never
-//! wait for large ones.
+//! back: the rule that TCP shares lines by. Of a wide lane a few places are kept from blobs, so that small requests don't
+//! wait for large ones. (Of one with fewer than eight places, none is.)
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -42,7 +42,8 @@ pub(crate) enum Load {
     Small,
     /// A blob, or a piece of one.
     Bulk,
-    /// Something that another request under way waits for, perhaps one in the same lane: it does not wait for a place.
+    /// Something that another request under way waits for, perhaps one in the same lane: it does not wait for a place, and takes
+    /// none. There is one at a time for each that waits.
     Awaited,
 }
 
@@ -69,6 +70,7 @@ struct Underway {
 struct Lane {
     in_flight: usize,
     bulk: usize,
+    awaited: usize,
     paused_until: Time,
     /// Up to when somebody was told that it is paused.
     told: Time,
@@ -113,11 +115,11 @@ impl Pace {
             self.lanes.retain(|_, lane| !lane.is_idle(now));
         }
         let lane = self.lanes.entry(origin.clone()).or_default();
-        let width = lane.width(rules.places);
+        let (width, placed) = (lane.width(rules.places), lane.in_flight - lane.awaited);
         let taken = match load {
             // However narrow it is, a blob that doesn't get ahead must not keep a session from being asked about or closed.
-            Load::Small => lane.in_flight >= width.max(lane.bulk + 1).min(rules.places),
-            Load::Bulk => lane.in_flight >= width || lane.bulk >= width - width / KEPT,
+            Load::Small => placed >= width.max(lane.bulk + 1).min(rules.places),
+            Load::Bulk => placed >= width || lane.bulk >= width - width / KEPT,
             Load::Awaited => false,
         };
         if lane.paused_until > now {
@@ -138,6 +140,7 @@ impl Pace {
         let lane = self.lanes.entry(origin.clone()).or_default();
         lane.in_flight += 1;
         lane.bulk += usize::from(load == Load::Bulk);
+        lane.awaited += usize::from(load == Load::Awaited);
         if let Some(per_second) = rules.per_second {
             lane.next = lane.next.max(now) + Duration::from_secs(1) / per_second.get();
         }
@@ -166,6 +169,7 @@ impl Pace {
         }
         lane.in_flight = lane.in_flight.saturating_sub(1);
         lane.bulk = lane.bulk.saturating_sub(usize::from(done.load == Load::Bulk));
+        lane.awaited = lane.awaited.saturating_sub(usize::from(done.load == Load::Awaited));
         std::mem::take(&mut lane.starved)
     }
 
@@ -255,7 +259,8 @@ mod tests {
     #[test]
     fn what_another_request_waits_for_does_not_wait_for_its_place() {
         let (at, mut pace) = (origin("r.example"), Pace::default());
-        fill(&mut pace, &at, 0, 2);
+        pace.occupy(&at, JobId::new(100), Time::ZERO, Load::Awaited, rules(2));
+        assert_eq!(fill(&mut pace, &at, 0, 2).len(), 2, "nor does it take one");
         assert_eq!(pace.admit(&at, Time::ZERO, Load::Bulk, rules(2)), Err(NotYet::Full));
         assert_eq!(pace.admit(&at, Time::ZERO, Load::Awaited, rules(2)), Ok(()));
         let until = Time::ZERO + Duration::from_secs(1);

@@ -13,9 +13,11 @@ mod inspect;
 mod lists;
 #[cfg(unix)]
 mod login;
+mod mistyped;
 mod proxy;
 mod pull;
 mod push;
+mod readme;
 mod referrers;
 #[cfg(unix)]
 mod resume;

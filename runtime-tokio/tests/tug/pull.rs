@@ -97,7 +97,7 @@ fn other_platforms_and_forms() {
     for (name, more, status, says) in [
         ("none.tar", ["--platform", "linux/none"], 1, "has no image for linux/none; its platforms are: "),
         ("none.tar", ["--all-platforms", "--format=docker"], 2, "a docker-archive holds an image for one platform"),
-        ("", ["--jobs", "1"], 1, "is a directory"),
+        ("", ["--jobs", "1"], 1, "is a folder: name a file"),
     ] {
         let failed = pull(name, &more);
         assert_eq!(failed.status.code(), Some(status), "{failed:?}");

@@ -125,15 +125,6 @@ fn failures_have_their_status() {
 }
 
 #[test]
-fn the_first_command_of_the_readme() {
-    let demo = tug(&["demo"]);
-    assert!(demo.status.success(), "{demo:?}");
-    for part in ["4 blobs sent", "0 blobs sent", "hello:v1", "the same\n", "tug delete"] {
-        assert!(printed(&demo).contains(part), "{part}: {}", printed(&demo));
-    }
-}
-
-#[test]
 fn completions_are_scripts() {
     for (shell, part) in [("bash", "complete -F"), ("zsh", "#compdef tug"), ("fish", "complete -c tug")] {
         assert!(printed(&tug(&["completions", shell])).contains(part), "{shell}");

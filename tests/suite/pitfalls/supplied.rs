@@ -1,8 +1,13 @@
 //! Requests that are sent while their bodies are fetched: whatever happens at either end, the blob arrives, and nobody hangs.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+
 use registry_proto::flow::{Copied, Copy, CopyOptions};
 use registry_proto::spec::{Descriptor, ImageManifest, MediaType};
-use registry_proto::testing::registry::Support;
+use registry_proto::testing::registry::{Mount, Support};
+use registry_tests::on_hand_made_runtimes_too;
+use registry_tests::server::listen;
 
 use super::*;
 
@@ -141,6 +146,54 @@ fn whoever_waits_for_pieces_is_not_stalled(runtime: Runtime) {
     assert_eq!(ran.retries(), Vec::<&str>::new(), "{runtime}");
 }
 
+/// Passes on what goes to a server, 64 KiB every 25 ms; each connection has room for little more.
+fn slow_line_to(server: &Server) -> String {
+    let (listener, to) = (listen(), server.host());
+    let host = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(&to) else { return };
+            let (back, forth) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || _ = io::copy(&mut &back, &mut &forth));
+            thread::spawn(move || {
+                let mut some = vec![0; 64 << 10];
+                while let Ok(got) = (&client).read(&mut some) {
+                    if got == 0 || (&server).write_all(&some[..got]).is_err() {
+                        break;
+                    }
+                    if got == some.len() {
+                        thread::sleep(millis(25));
+                    }
+                }
+                let _ = server.shutdown(Shutdown::Write);
+            });
+        }
+    });
+    host
+}
+
+/// A piece takes longer than anybody may be stalled; but it does get ahead.
+fn a_slow_line_is_not_stalled(runtime: Runtime) {
+    let mut config = once();
+    (config.timeouts.idle, config.piece) = (millis(700), (4 << 20).try_into().unwrap());
+    let (pair, to) = (Pair::new(|_| Answer::registry()), Server::start(registry(), |_| Answer::registry()));
+    let (from, line) = (format!("{}/a:v1", pair.source.host()), format!("{}/b:v1", slow_line_to(&to)));
+    let copy = Copy::new(from.parse().unwrap(), line.parse().unwrap(), CopyOptions::default());
+    pair.check(&run(runtime, config, copy), &to);
+}
+
+/// A request and those that it waits for go to the same registry, which is to be asked one thing at a time.
+fn whoever_waits_is_not_in_the_way_of_what_it_waits_for(runtime: Runtime) {
+    let mut pair = Pair::new(|_| Answer::registry());
+    pair.source.registry().profile_mut().mount = Mount::Ignored;
+    let mut config = in_pieces();
+    config.requests_per_registry = NonZeroUsize::MIN;
+    let to = std::mem::replace(&mut pair.source, Server::start(registry(), |_| Answer::registry()));
+    let (from, there) = (format!("{}/a:v1", to.host()), format!("{}/b:v1", to.host()));
+    let copy = Copy::new(from.parse().unwrap(), there.parse().unwrap(), CopyOptions::default());
+    pair.check(&run(runtime, config, copy), &to);
+}
+
 /// Bytes that are not the blob's never become one.
 fn wrong_bytes_are_not_passed_on(runtime: Runtime) {
     let pair = Pair::new(|asked| {
@@ -162,10 +215,12 @@ fn wrong_bytes_are_not_passed_on(runtime: Runtime) {
     assert_eq!(to.count("DELETE", "/blobs/uploads/"), 1, "{runtime}");
 }
 
-on_all_runtimes!(
+on_hand_made_runtimes_too!(
     all_of_it_goes_in_one_request,
     a_request_that_is_broken_off_is_made_again,
     a_source_that_breaks_off_is_no_matter,
     whoever_waits_for_pieces_is_not_stalled,
+    a_slow_line_is_not_stalled,
+    whoever_waits_is_not_in_the_way_of_what_it_waits_for,
     wrong_bytes_are_not_passed_on,
 );

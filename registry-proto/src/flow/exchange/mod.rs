@@ -266,7 +266,7 @@ impl Exchange {
     fn fetch(&mut self, cx: &mut Context<'_>, fetch: Box<Fetch>) -> Step<Answer> {
         let server = Origin::of(&fetch.ask.url).expect("the realm was found to be a URL");
         // It has places of its own, or the registry's if that is where it is. Nobody holds one of them while waiting for
-        // another, so that they can't wait for each other.
+        // a token, so that they can't wait for each other.
         let load = self.load(Load::Small);
         if let Err(until) = admitted(cx, &server, load) {
             return wait(cx, &server, until);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::archive::{Archive, ArchiveImage};
 use crate::error::Error;
-use crate::flow::choose::choose;
+use crate::flow::choose::{check_platform, choose};
 use crate::flow::deliver::Target;
 use crate::session::Session;
 use crate::spec::{Platform, Reference, Repository, Tag};
@@ -45,7 +45,8 @@ pub enum Destination {
 pub struct PushOptions {
     /// Only the image with this name (as the archive has it) or root digest.
     pub image: Option<String>,
-    /// Of images for several platforms, only the one for this platform: it gets the name, and its own digest.
+    /// Of images for several platforms, only the one for this platform: it gets the name, and its own digest. An image that is for
+    /// another platform alone is refused.
     pub platform: Option<Platform>,
 }
 
@@ -99,8 +100,11 @@ fn selected<'a>(archive: &'a Archive, options: &PushOptions) -> Result<Vec<Cow<'
 }
 
 fn for_platform<'a>(image: &'a ArchiveImage, platform: &Platform) -> Result<Cow<'a, ArchiveImage>, Error> {
-    let Some(index) = image.root().index() else { return Ok(Cow::Borrowed(image)) };
     let name = names(&[image]);
+    let Some(index) = image.root().index() else {
+        let only = image.config().map(|config| config.platform());
+        return only.map_or(Ok(()), |only| check_platform(&only, platform, &name)).map(|()| Cow::Borrowed(image));
+    };
     let found = choose(index, platform, &name)?;
     let only = image.only(&found.digest).ok_or_else(|| {
         Error::Unsuitable(format!("{name}: the archive lists an image for {platform}, but does not hold it"))
@@ -119,7 +123,7 @@ fn named<'a>(archive: &'a Archive, options: &PushOptions) -> Result<Vec<&'a Arch
         .collect();
     if found.is_empty() {
         let all: Vec<_> = archive.images().iter().collect();
-        return Err(Error::Misuse(format!(
+        return Err(Error::Unsuitable(format!(
             "{} holds no image `{wanted}`; it holds {}",
             archive.path().display(),
             names(&all)
@@ -133,8 +137,8 @@ fn original(archive: &Archive, image: &ArchiveImage, to: &Destination) -> Result
     let mut found = Vec::new();
     for name in image.names() {
         let Some(reference) = name.reference() else {
-            return Err(Error::Misuse(format!(
-                "{}: `{}` names a tag but no repository: say where the image shall go",
+            return Err(Error::Unsuitable(format!(
+                "{}: `{}` names a tag but no repository: give a reference that it shall go to",
                 archive.path().display(),
                 name.as_written()
             )));
@@ -147,8 +151,8 @@ fn original(archive: &Archive, image: &ArchiveImage, to: &Destination) -> Result
         found.push((repository, tag));
     }
     if found.is_empty() {
-        return Err(Error::Misuse(format!(
-            "{}: image {} has no tag: say where it shall go",
+        return Err(Error::Unsuitable(format!(
+            "{}: image {} has no tag: give a reference that it shall go to",
             archive.path().display(),
             image.root().digest()
         )));

@@ -441,8 +441,8 @@ impl Upload {
             if cx.session.config().timeouts.is_ahead(at - self.mark, self.size) {
                 (self.mark, self.troubles, self.was_stale) = (at, 0, false);
             }
-            // Nobody would know which blob that is about.
-            if self.named {
+            // Nobody would know which blob that is about; and that all of it is there is told when it is the registry's blob.
+            if self.named && at < self.size {
                 self.notes.push_back(Event::Sent { repository: self.repository.clone(), blob: self.id(), sent: at });
             }
         }

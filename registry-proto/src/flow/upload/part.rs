@@ -36,23 +36,26 @@ impl Upload {
     /// registry takes no chunks. Where it could go in chunks as well, it is faster, but a cut costs all of it: what is not too large
     /// for that tries it once.
     pub(super) fn is_to_be_supplied(&self, cx: &mut Context<'_>, part: Part) -> bool {
-        let config = cx.session.config();
-        let (one, too_large) = (config.upload == UploadPolicy::Monolithic, part.length > config.piece.get());
+        let too_large = part.length > cx.session.config().piece.get();
         // (Of what goes by nobody knows the digest yet, so that it can't be announced.)
         let is_known = matches!(self.source, Some(Source::Remote(_)));
         let is_worth_it = part.length <= AT_RISK && !self.tried_whole;
-        part.closes && too_large && is_known && (one || is_worth_it || self.learned(cx).refuses_chunks)
+        part.closes && too_large && is_known && (is_worth_it || !self.may_go_in_chunks(cx))
+    }
+
+    /// Whether it may be sent in several requests.
+    pub(super) fn may_go_in_chunks(&self, cx: &mut Context<'_>) -> bool {
+        cx.session.config().upload != UploadPolicy::Monolithic && !self.learned(cx).refuses_chunks
     }
 
     /// As much of a part as has been fetched by now, with the next piece on its way. `Err`: nothing to send yet, or ever.
     pub(super) fn fetched(&mut self, cx: &mut Context<'_>, part: Part) -> Result<Part, Box<State>> {
         // The registry's least chunk may be larger than our pieces, but not without end: they are in memory.
-        let policy = cx.session.config().upload;
         let piece = cx.session.config().piece.get();
         let least = self.hints.min.min(piece.saturating_mul(MOST_PIECES));
         let piece = piece.max(least);
         let too_large = part.closes && part.length > piece;
-        if too_large && (policy == UploadPolicy::Monolithic || self.learned(cx).refuses_chunks) {
+        if too_large && !self.may_go_in_chunks(cx) {
             let (size, asked) = (self.size, self.asked());
             let open = self.source.as_ref().is_some_and(Source::is_open);
             let size = if open { "a size that nobody knows yet".to_owned() } else { format!("{size} bytes") };

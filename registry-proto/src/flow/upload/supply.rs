@@ -8,9 +8,10 @@
 //!   registry:  PUT ═════════════════════════▶ (one request, of the blob's whole length)
 //! ```
 //!
-//! A piece that was handed over is gone. When the request has to be made once more (its token had expired, the connection was
-//! cut), the blob is fetched again from its beginning, in a session of its own: in chunks, where they are taken. What the source
-//! sends is resumed by ranges, and never makes the request fail.
+//! Of what was handed over, only the newest piece is still here. When the request has to be made once more (its token had expired,
+//! the connection was cut) from a place before that, the blob is fetched again from its beginning, in a session of its own: in
+//! chunks, where they are taken. What the source sends is resumed by ranges; only when the source gives nothing more for good does
+//! the request come to nothing.
 
 use super::part::Part;
 use super::{Pause, State, Then, Upload, Uploaded};
@@ -18,6 +19,13 @@ use crate::endpoint::upload;
 use crate::error::Error;
 use crate::flow::{Answer, Context, Exchange, Flow, Lost, Step};
 use crate::job::{Completion, Job, JobId, Payload};
+
+/// How much is handed over at a time, in bytes. What a driver was given counts as moved before it is on the line: with more at a time,
+/// a slow line would look like one that doesn't get ahead.
+const SLICE: u64 = 256 << 10;
+
+/// How much of what drivers were given may not have been sent yet, in bytes: what waits for its turn, and what is in sockets.
+const UNSENT: u64 = 1 << 20;
 
 /// A request under way, and how far its body was handed over.
 #[derive(Debug)]
@@ -123,7 +131,7 @@ impl Upload {
         }
         let length = cx.session.config().piece.get().min(left);
         let Some(here) = source.bytes_at(cx, at, 1, length).map_err(CalledOff::Failed)? else { return Ok(None) };
-        let piece = source.slice(at, here.min(left));
+        let piece = source.slice(at, here.min(left).min(SLICE));
         source.look_ahead(cx, length);
         self.digester.feed(at, &piece).expect("pieces follow each other, from the digester's watermark or below");
         // The last bytes go out only if it is the right blob.
@@ -161,8 +169,10 @@ impl Upload {
         }
         match supplying.called_off {
             None => {
-                // As drivers say it of a file that was sent in part.
-                let moved = || Some(self.digester.clone().of_body(supplying.taken));
+                // As drivers say it of a file that was sent in part. Less than that would not be true of one that was never
+                // sent at all, on a connection that turned out to be closed.
+                let sent = supplying.taken.saturating_sub(UNSENT).max(supplying.part.at);
+                let moved = || Some(self.digester.clone().of_body(sent));
                 let answer = match answer {
                     Ok(Answer::Lost(lost)) => Ok(Answer::Lost(Lost { moved: moved(), ..lost })),
                     answer => answer,
@@ -170,6 +180,8 @@ impl Upload {
                 self.after_part(cx, answer, supplying.part)
             }
             Some(CalledOff::Failed(why)) => self.fail(cx, why),
+            // In chunks there is always something to begin again with, so that this happens once.
+            Some(CalledOff::Again) if self.may_go_in_chunks(cx) => self.start_over(cx),
             Some(CalledOff::Again) => {
                 let asked = self.asked();
                 match self.trouble(cx, &asked, "it wants the blob from its beginning", Then::GoOn, Pause::None) {

@@ -1,21 +1,22 @@
 //! `demo`: a registry, an image, and the commands that work on them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use registry_tokio::Client;
 use registry_tokio::proto::archive::make::{self, SampleImage};
 use registry_tokio::proto::flow::{
-    DeleteManifest, Destination, Inspect, ListCatalog, Platforms, Pull, PullOptions, Push, PushOptions, Pushed,
-    VerifyArchive,
+    DeleteManifest, Destination, Inspect, ListCatalog, ListTags, Platforms, Pull, PullOptions, Push, PushOptions,
+    Pushed, VerifyArchive,
 };
-use registry_tokio::proto::spec::{Digest, Reference};
+use registry_tokio::proto::spec::{Digest, Reference, Repository};
 use registry_tokio::proto::testing::registry::Registry;
 use registry_tokio::serve::Server;
 
 use crate::args::{Demo, Format, Voice};
-use crate::output::{Trouble, bytes, print};
+use crate::output::{Trouble, print};
 use crate::progress::Progress;
-use crate::serve;
+use crate::{inspect, pull, push, serve};
 
 /// What the image made on the spot is called.
 const NAME: &str = "hello:v1";
@@ -26,7 +27,7 @@ pub(crate) async fn demo(what: Demo, voice: Voice) -> Result<(), Trouble> {
         .map_err(|why| Trouble::Other(format!("no port can be listened at: {why}")))?;
     let address = server.address();
     step("tug serve --addr 127.0.0.1:0", "a small registry, in memory, on a free port of this machine")?;
-    say(format_args!("  {address}\n"))?;
+    shows(&format!("{address}\n"))?;
 
     let folder = Folder::new()?;
     let archive = match what.archive {
@@ -51,26 +52,33 @@ pub(crate) async fn demo(what: Demo, voice: Voice) -> Result<(), Trouble> {
     step(&format!("tug catalog {address}"), "what the registry holds now")?;
     let registry =
         address.to_string().parse().map_err(|why| Trouble::Other(format!("{address}: {why}: this is a bug")))?;
-    for repository in progress.run(&client, ListCatalog::new(registry).collected()).await? {
-        say(format_args!("  {repository}\n"))?;
+    shows(&lines(progress.run(&client, ListCatalog::new(registry).collected()).await?))?;
+    let repositories: BTreeSet<&Repository> = first.references.iter().map(|one| &one.repository).collect();
+    for repository in repositories {
+        step(&format!("tug tags {repository}"), "under which tags")?;
+        shows(&lines(progress.run(&client, ListTags::new(repository.clone()).collected()).await?))?;
     }
 
     let mut same = true;
     for (at, one) in first.references.iter().enumerate() {
         let reference = one.to_reference();
         step(&format!("tug inspect {reference}"), "an image in a registry, without pulling its layers")?;
-        let found = progress.run(&client, Inspect::new(reference.clone())).await?;
-        say(format_args!("  {} ({}), {} in all\n", found.digest(), found.media_type(), bytes(found.total_size())))?;
+        shows(&inspect::text(&progress.run(&client, Inspect::new(reference.clone())).await?))?;
 
         let pulled = folder.0.join(format!("pulled-{at}.tar"));
-        step(&format!("tug pull {reference} {}", pulled.display()), "back into an archive, every byte verified")?;
+        step(
+            &format!("tug pull {reference} {} --all-platforms", pulled.display()),
+            "back into an archive, every byte verified",
+        )?;
         let mut options = PullOptions::default();
         options.platforms = Platforms::All;
         let back = progress.run(&client, Pull::new([reference.clone()], &pulled, options)).await?;
+        shows(&pull::text(&back.images))?;
+        note(&pull::summary(&back.totals))?;
         let digests: Vec<&Digest> = back.images.iter().map(|image| &image.digest).collect();
         let verified = progress.run(&client, VerifyArchive::new(pulled.as_path())).await?;
         let is_same = digests == [&one.digest] && verified.is_whole();
-        say(format_args!("  {} {}\n", one.digest, if is_same { "the same" } else { "NOT the same" }))?;
+        note(if is_same { "what came back is the same" } else { "what came back is NOT the same" })?;
         same &= is_same;
     }
     if !same {
@@ -84,20 +92,31 @@ pub(crate) async fn demo(what: Demo, voice: Voice) -> Result<(), Trouble> {
         match progress.run(&client, DeleteManifest::new(&by_digest)).await {
             // Two tags of one image: it went with the first.
             Err(Trouble::Operation(why)) if why.status().is_some_and(|status| status.as_u16() == 404) => {
-                say(format_args!("  {} (it was there under another tag)\n", one.digest))?;
+                note("it went with another tag")?;
             }
-            deleted => say(format_args!("  {}\n", deleted?.to_reference()))?,
+            deleted => shows(&format!("{}\n", deleted?.to_reference()))?,
         }
     }
     Ok(())
 }
 
 fn report(pushed: &Pushed) -> Result<(), Trouble> {
-    for one in &pushed.references {
-        say(format_args!("  {} {}\n", one.digest, one.to_reference()))?;
-    }
-    let totals = &pushed.totals;
-    say(format_args!("  {} blobs sent, {}\n", totals.sent, bytes(totals.sent_bytes)))
+    shows(&push::references_text(&pushed.references))?;
+    note(&push::summary(&pushed.totals))
+}
+
+fn lines(names: Vec<String>) -> String {
+    names.into_iter().map(|name| name + "\n").collect()
+}
+
+/// What the command prints.
+fn shows(text: &str) -> Result<(), Trouble> {
+    text.lines().try_for_each(|line| say(format_args!("  {line}\n")))
+}
+
+/// What it tells people, or what is to be said about it.
+fn note(text: &str) -> Result<(), Trouble> {
+    say(format_args!("  # {text}\n"))
 }
 
 fn step(command: &str, what: &str) -> Result<(), Trouble> {

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use registry_tokio::Client;
-use registry_tokio::proto::flow::{FetchConfig, FetchManifest, Inspect, Resolve};
+use registry_tokio::proto::flow::{FetchConfig, FetchManifest, Inspect, Inspected, Resolve};
 use registry_tokio::proto::spec::{Platform, Reference};
 use serde_json::json;
 
-use crate::args::{Access, Look, RawConfig, RawManifest, Voice};
+use crate::args::{Access, Look, RawConfig, RawManifest, Voice, reference};
 use crate::image::{Facts, describe, line};
 use crate::output::{Trouble, print, print_raw};
 use crate::progress::Progress;
@@ -29,7 +29,7 @@ fn subject(what: &Look) -> Result<Subject<'_>, Trouble> {
     if text.starts_with(['/', '.', '~']) {
         return Err(Trouble::Other(format!("{text}: there is no such file or folder")));
     }
-    match text.parse() {
+    match reference(&text) {
         Ok(reference) => Ok(Subject::Image(reference)),
         Err(why) => Err(Trouble::Usage(format!("{text} is no file here, and no reference either: {why}"))),
     }
@@ -45,15 +45,19 @@ pub(crate) async fn inspect(what: Look, voice: Voice) -> Result<(), Trouble> {
         Subject::Image(reference) => reference,
     };
     let found = Progress::new(voice).run(&client(&what.access, &reference)?, Inspect::new(reference)).await?;
-    let facts = Facts::from(&found);
-    let mut text = String::new();
-    line(&mut text, "name", &found.reference.clone().with_default_tag().familiar());
-    describe(&mut text, &facts);
-    print(what.format.format, text, || {
-        let mut value = image::json(&facts);
+    print(what.format.format, text(&found), || {
+        let mut value = image::json(&Facts::from(&found));
         value["reference"] = json!(found.reference.clone().with_default_tag().to_string());
         value
     })
+}
+
+/// What there is to know of an image, line by line.
+pub(crate) fn text(found: &Inspected) -> String {
+    let mut text = String::new();
+    line(&mut text, "name", &found.reference.clone().with_default_tag().familiar());
+    describe(&mut text, &Facts::from(found));
+    text
 }
 
 pub(crate) async fn digest(what: Look, voice: Voice) -> Result<(), Trouble> {

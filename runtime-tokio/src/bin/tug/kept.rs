@@ -39,7 +39,12 @@ impl Kept {
     pub(crate) fn open(folder: &Path, registry: &mut Registry) -> Result<Self, String> {
         let path = folder.join(INDEX);
         let kept = Self { folder: folder.to_owned(), state: Mutex::default() };
-        fs::create_dir_all(folder.join("blobs")).map_err(|why| format!("{}: {why}", folder.display()))?;
+        fs::create_dir_all(folder.join("blobs")).map_err(|why| match why.kind() {
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+                format!("{} is no folder; name one (--dir), which is made if it is not there", folder.display())
+            }
+            _ => format!("{}: {why}", folder.display()),
+        })?;
         let index = match fs::read(&path) {
             Ok(index) => index,
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(kept),

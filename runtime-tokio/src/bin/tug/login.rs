@@ -10,7 +10,7 @@ use registry_tokio::proto::flow::Authenticate;
 use registry_tokio::proto::spec::Registry;
 use serde_json::json;
 
-use crate::args::{Access, FormatArg, Voice};
+use crate::args::{Access, FormatArg, Voice, registry};
 use crate::interrupt;
 use crate::output::{Trouble, print};
 use crate::progress::Progress;
@@ -35,7 +35,7 @@ JSON (--format json): {registry, username, storedBy, tried: whether the registry
 #[command(after_long_help = LOGIN_MORE)]
 pub(crate) struct LogIn {
     /// The registry: HOST[:PORT]
-    #[arg(value_name = "HOST")]
+    #[arg(value_name = "HOST", value_parser = registry)]
     registry: Registry,
     #[command(flatten)]
     format: FormatArg,
@@ -54,7 +54,7 @@ JSON (--format json): {registry, forgottenBy: [where it was kept]}";
 #[command(after_long_help = LOGOUT_MORE)]
 pub(crate) struct LogOut {
     /// The registry: HOST[:PORT]
-    #[arg(value_name = "HOST")]
+    #[arg(value_name = "HOST", value_parser = registry)]
     registry: Registry,
     /// The one file to look into
     #[arg(long, value_name = "FILE")]

@@ -3,7 +3,8 @@
 use std::fmt::Display;
 use std::io::{self, Write as _};
 
-use registry_tokio::proto::Error;
+use registry_tokio::proto::job::FailureKind;
+use registry_tokio::proto::{DeniedBecause, Error};
 use serde_json::Value;
 
 use crate::args::Format;
@@ -35,7 +36,10 @@ impl Trouble {
 impl Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Operation(why) => why.fmt(f),
+            Self::Operation(why) => {
+                why.fmt(f)?;
+                f.write_str(flags_for(why))
+            }
             Self::Output(why) => write!(f, "standard output can't be written to: {why}"),
             Self::Usage(why) | Self::Stopped(why) | Self::Other(why) => f.write_str(why),
         }
@@ -54,6 +58,17 @@ impl From<Error> for Trouble {
 impl From<io::Error> for Trouble {
     fn from(why: io::Error) -> Self {
         Self::Output(why)
+    }
+}
+
+/// What the command has for it, where the error's own advice can't name that.
+fn flags_for(why: &Error) -> &'static str {
+    match why {
+        Error::Denied(denied) if denied.because == DeniedBecause::NoCredentials => {
+            " (here: `tug login`, or --username with --password-stdin)"
+        }
+        Error::Transport { last, .. } if last.kind() == FailureKind::Tls => " (here, if it speaks http: --plain-http)",
+        _ => "",
     }
 }
 

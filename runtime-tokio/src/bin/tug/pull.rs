@@ -48,7 +48,7 @@ fn archive(formats: &[PullFormat]) -> ArchiveFormat {
 }
 
 /// `DIGEST` for one image, a line `DIGEST REF` each for several.
-fn text(images: &[PulledImage]) -> String {
+pub(crate) fn text(images: &[PulledImage]) -> String {
     match images {
         [only] => format!("{}\n", only.digest),
         several => several.iter().fold(String::new(), |mut text, one| {
@@ -58,7 +58,7 @@ fn text(images: &[PulledImage]) -> String {
     }
 }
 
-fn summary(totals: &PullTotals) -> String {
+pub(crate) fn summary(totals: &PullTotals) -> String {
     format!(
         "{} blobs fetched ({}), {} here already",
         totals.fetched,

@@ -98,7 +98,8 @@ pub(crate) fn build(access: &Access, mut config: Config) -> Result<Client, Troub
     if let (Some(certificate), Some(key)) = (&access.cert_file, &access.key_file) {
         config.tls.identity = Some(ClientIdentity::new(certificates("--cert-file", certificate)?, key_of(key)?));
     }
-    Ok(Client::builder().config(config).proxies_from_env().build()?)
+    // What was typed is all right; the files are not.
+    Client::builder().config(config).proxies_from_env().build().map_err(|why| Trouble::Other(why.to_string()))
 }
 
 /// The password that belongs to `--username`.
@@ -125,10 +126,10 @@ pub(crate) fn first_line() -> Result<String, Trouble> {
 }
 
 fn certificates(flag: &str, file: &Path) -> Result<Vec<Vec<u8>>, Trouble> {
-    let wrong = |why: &dyn Display| Trouble::Usage(format!("{flag} {}: {why}", file.display()));
-    let found = CertificateDer::pem_file_iter(file).map_err(|why| wrong(&why))?;
-    let found: Vec<_> =
-        found.map(|one| one.map(|der| der.to_vec())).collect::<Result<_, _>>().map_err(|why| wrong(&why))?;
+    let wrong = |why: &dyn Display| Trouble::Other(format!("{flag} {}: {why}", file.display()));
+    let text = std::fs::read(file).map_err(|why| wrong(&why))?;
+    let found = CertificateDer::pem_slice_iter(&text).map(|one| one.map(|der| der.to_vec()));
+    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|why| wrong(&why))?;
     if found.is_empty() {
         return Err(wrong(&"there is no certificate in it"));
     }
@@ -139,9 +140,9 @@ fn key_of(file: &Path) -> Result<Vec<u8>, Trouble> {
     let key = PrivateKeyDer::from_pem_file(file);
     // Of what is no key, nothing is said.
     let key = key.map_err(|why| match why {
-        pem::Error::Io(why) => Trouble::Usage(format!("--key-file {}: {why}", file.display())),
+        pem::Error::Io(why) => Trouble::Other(format!("--key-file {}: {why}", file.display())),
         _ => {
-            Trouble::Usage(format!("--key-file {}: there is no private key in it (PEM, not encrypted)", file.display()))
+            Trouble::Other(format!("--key-file {}: there is no private key in it (PEM, not encrypted)", file.display()))
         }
     })?;
     Ok(key.secret_der().to_vec())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use registry_tokio::proto::spec::Registry;
 
-use super::values::{mirror, seconds};
+use super::values::{count, mirror, seconds};
 
 /// How registries are reached.
 #[derive(Args, Clone, Debug)]
@@ -50,7 +50,7 @@ pub(crate) struct Access {
     #[arg(long, conflicts_with_all = ["ca_file", "plain_http"])]
     pub(crate) insecure: bool,
     /// Send no more than so many requests to a registry in a second
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroU32>)]
     pub(crate) limit_rps: Option<NonZeroU32>,
     /// How often a request is tried again
     #[arg(long, value_name = "N", default_value_t = 6)]

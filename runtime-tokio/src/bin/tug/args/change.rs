@@ -3,6 +3,7 @@
 use clap::Args;
 use registry_tokio::proto::spec::{Reference, Tag as TagName};
 
+use super::names::reference;
 use super::{Access, FormatArg};
 
 const TAG_MORE: &str = "\
@@ -32,7 +33,7 @@ JSON (--format json), when all is done:
 #[command(after_long_help = TAG_MORE)]
 pub(crate) struct Tag {
     /// What to tag: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = reference)]
     pub(crate) reference: Reference,
     /// The new tags, in the same repository: `v2`, `latest`
     #[arg(value_name = "TAG", required = true, value_parser = tag)]
@@ -55,7 +56,7 @@ pub(crate) struct Tag {
 #[command(after_long_help = DELETE_MORE)]
 pub(crate) struct Delete {
     /// What to delete: [HOST[:PORT]/]REPOSITORY:TAG or …@DIGEST; with --all, a REPOSITORY
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = reference)]
     pub(crate) reference: Reference,
     /// Delete the tag and leave the manifest. Not every registry can: then nothing is deleted
     #[arg(long, conflicts_with = "all")]

@@ -5,7 +5,8 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use clap::Args;
 use registry_tokio::proto::spec::{Platform, Reference};
 
-use super::values::size;
+use super::names::reference;
+use super::values::{count, size};
 use super::{Access, FormatArg};
 
 const COPY_MORE: &str = "\
@@ -35,10 +36,10 @@ JSON (--format json):
 #[command(after_long_help = COPY_MORE)]
 pub(crate) struct Copy {
     /// From where: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
-    #[arg(value_name = "SRC")]
+    #[arg(value_name = "SRC", value_parser = reference)]
     pub(crate) source: Reference,
     /// Where to: [HOST[:PORT]/]REPOSITORY[:TAG]
-    #[arg(value_name = "DST")]
+    #[arg(value_name = "DST", value_parser = reference)]
     pub(crate) destination: Reference,
     /// Copy all tags of the repository SRC, each to the same tag in the repository DST. What can't be copied is left out, and the
     /// exit status is 1
@@ -64,12 +65,12 @@ pub(crate) struct Copy {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Transfer")]
 pub(crate) struct Transfer {
-    /// Fetch blobs in pieces of this size (`3145728`, `3M`), of which each blob under way has two to four in memory; where they go in
+    /// Fetch blobs in pieces of this size (`2097152`, `2M`), of which each blob under way has two to four in memory; where they go in
     /// chunks, each is one
-    #[arg(long, value_name = "BYTES", default_value = "3M", value_parser = size)]
+    #[arg(long, value_name = "BYTES", default_value = "2M", value_parser = size)]
     pub(crate) chunk_size: NonZeroU64,
     /// How many blobs are transferred at a time
-    #[arg(short, long, value_name = "N", default_value = "4")]
+    #[arg(short, long, value_name = "N", default_value = "4", value_parser = count::<NonZeroUsize>)]
     pub(crate) jobs: NonZeroUsize,
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 use registry_tokio::proto::spec::{MediaType, Reference, Registry, Repository};
 
+use super::names::{reference, registry, repository};
 use super::{Access, FormatArg};
 
 const TAGS_MORE: &str = "\
@@ -38,7 +39,7 @@ JSON (--format json):
 #[command(after_long_help = TAGS_MORE)]
 pub(crate) struct Tags {
     /// Of which repository: [HOST[:PORT]/]REPOSITORY
-    #[arg(value_name = "REPO")]
+    #[arg(value_name = "REPO", value_parser = repository)]
     pub(crate) repository: Repository,
     #[command(flatten)]
     pub(crate) format: FormatArg,
@@ -54,7 +55,7 @@ pub(crate) struct Tags {
 #[command(after_long_help = CATALOG_MORE)]
 pub(crate) struct Catalog {
     /// Of which registry: HOST[:PORT]
-    #[arg(value_name = "HOST")]
+    #[arg(value_name = "HOST", value_parser = registry)]
     pub(crate) registry: Registry,
     #[command(flatten)]
     pub(crate) format: FormatArg,
@@ -71,7 +72,7 @@ pub(crate) struct Catalog {
 #[command(after_long_help = REFERRERS_MORE)]
 pub(crate) struct Referrers {
     /// About what: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = reference)]
     pub(crate) reference: Reference,
     /// Only artifacts of this type
     #[arg(long, value_name = "TYPE", value_parser = media_type)]

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 use registry_tokio::proto::spec::{Platform, Reference, Registry};
 
-use super::values::size;
+use super::names::{reference, registry};
+use super::values::{file, size};
 use super::{Access, FormatArg};
 
 pub(super) const DIGEST_MORE: &str = "\
@@ -79,7 +80,7 @@ JSON (--format json):
 #[command(after_long_help = PING_MORE)]
 pub(crate) struct Ping {
     /// The registry: HOST[:PORT]
-    #[arg(value_name = "HOST")]
+    #[arg(value_name = "HOST", value_parser = registry)]
     pub(crate) registry: Registry,
     #[command(flatten)]
     pub(crate) format: FormatArg,
@@ -108,7 +109,7 @@ pub(crate) struct Look {
 #[command(after_long_help = MANIFEST_MORE)]
 pub(crate) struct RawManifest {
     /// Of what: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = reference)]
     pub(crate) reference: Reference,
     #[command(flatten)]
     pub(crate) access: Access,
@@ -121,7 +122,7 @@ pub(crate) struct RawManifest {
 #[command(after_long_help = CONFIG_MORE)]
 pub(crate) struct RawConfig {
     /// Of what: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = reference)]
     pub(crate) reference: Reference,
     /// Of an index, the image for this platform; this machine's if it is not said
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
@@ -139,10 +140,10 @@ pub(crate) struct RawConfig {
 #[command(after_long_help = BLOB_MORE)]
 pub(crate) struct Blob {
     /// Which: [HOST[:PORT]/]REPOSITORY@DIGEST
-    #[arg(value_name = "REPO@DIGEST")]
+    #[arg(value_name = "REPO@DIGEST", value_parser = reference)]
     pub(crate) reference: Reference,
-    /// The file to write; standard output if it is not said
-    #[arg(value_name = "OUT")]
+    /// The file to write, which is replaced if it is there; standard output if it is not said
+    #[arg(value_name = "OUT", value_parser = file("leave it out for standard output"))]
     pub(crate) out: Option<PathBuf>,
     /// Fetch what goes to standard output in pieces of this size (`5242880`, `5M`), of which one is in memory
     #[arg(long, value_name = "BYTES", default_value = "8M", value_parser = size, conflicts_with = "out")]

@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 use registry_tokio::proto::spec::{Platform, Reference};
 
 use super::Access;
+use super::names::reference;
+use super::values::{count, file};
 
 const PULL_MORE: &str = "\
 Examples:
@@ -34,10 +36,10 @@ JSON (--format json):
 #[command(after_long_help = PULL_MORE)]
 pub(crate) struct Pull {
     /// What: [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]; several go into one archive
-    #[arg(value_name = "REF", required = true, num_args = 1..)]
+    #[arg(value_name = "REF", required = true, num_args = 1.., value_parser = reference)]
     pub(crate) references: Vec<Reference>,
-    /// Where to: a file, or a folder with `--format oci-dir`
-    #[arg(value_name = "OUT")]
+    /// Where to: a file, or a folder with `--format oci-dir`. A file that is there is replaced; folders on the way are made
+    #[arg(value_name = "OUT", value_parser = file("its parts come in any order: name a file, not standard output"))]
     pub(crate) out: PathBuf,
     /// What OUT becomes, and what is printed: both can be said, as in `--format oci,json`
     #[arg(long, value_enum, value_name = "FORMAT", value_delimiter = ',')]
@@ -53,7 +55,7 @@ pub(crate) struct Pull {
     #[arg(long, value_name = "STATE")]
     pub(crate) resume: Option<PathBuf>,
     /// How many blobs are transferred at a time
-    #[arg(short, long, value_name = "N", default_value = "4")]
+    #[arg(short, long, value_name = "N", default_value = "4", value_parser = count::<NonZeroUsize>)]
     pub(crate) jobs: NonZeroUsize,
     #[command(flatten)]
     pub(crate) access: Access,

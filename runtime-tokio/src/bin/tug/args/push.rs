@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use registry_tokio::proto::UploadPolicy;
 use registry_tokio::proto::spec::{Platform, Reference};
 
-use super::values::chunk_size;
+use super::names::reference;
+use super::values::{chunk_size, count};
 use super::{Access, FormatArg};
 
 const PUSH_MORE: &str = "\
@@ -51,7 +52,7 @@ pub(crate) struct Push {
     #[arg(value_name = "ARCHIVE")]
     pub(crate) archive: PathBuf,
     /// Where to: [HOST[:PORT]/]REPOSITORY[:TAG]
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = reference)]
     pub(crate) reference: Option<Reference>,
     /// Push every image to its own tags below this: with `localhost:5000/mirror`, `busybox:1` goes to
     /// `localhost:5000/mirror/busybox:1`
@@ -104,6 +105,6 @@ pub(crate) struct Upload {
     #[arg(long, conflicts_with = "chunk_size")]
     pub(crate) monolithic: bool,
     /// How many blobs are transferred at a time
-    #[arg(short, long, value_name = "N", default_value = "4")]
+    #[arg(short, long, value_name = "N", default_value = "4", value_parser = count::<NonZeroUsize>)]
     pub(crate) jobs: NonZeroUsize,
 }

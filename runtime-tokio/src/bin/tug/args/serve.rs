@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::values::address;
+
 const SERVE_MORE: &str = "\
 Examples:
   tug serve
@@ -24,7 +26,7 @@ Examples:
 #[command(after_long_help = SERVE_MORE)]
 pub(crate) struct Serve {
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000", value_parser = address)]
     pub(crate) addr: SocketAddr,
     /// Keep everything in this folder, too, and begin with what is there; it is made if it is not there
     #[arg(long, value_name = "DIR")]

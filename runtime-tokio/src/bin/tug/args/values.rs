@@ -1,8 +1,12 @@
 //! Numbers, and what else is written in a form of its own.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use registry_tokio::proto::UploadPolicy;
 use registry_tokio::proto::spec::Registry;
 
@@ -16,6 +20,21 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         }
         _ => Err("a number of seconds above 0".to_owned()),
     }
+}
+
+/// A file to write. `-` would be one of that name: who writes it means standard output, and is told what to do `instead`.
+pub(super) fn file(instead: &'static str) -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(move |path| if path.as_os_str() == "-" { Err(instead) } else { Ok(path) })
+}
+
+/// One or more.
+pub(super) fn count<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "a whole number above 0".to_owned())
+}
+
+/// An address to listen at.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "ADDRESS:PORT, such as 127.0.0.1:5000 or [::1]:5000".to_owned())
 }
 
 pub(super) fn mirror(text: &str) -> Result<(Registry, Registry), String> {
