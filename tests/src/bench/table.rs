@@ -108,10 +108,9 @@ impl Section {
         let rivals = self.outcomes.iter().filter(|(who, _)| who.role == Role::Rival);
         let faster = rivals.filter(|(_, theirs)| theirs.seconds().is_some_and(|theirs| theirs <= seconds));
         let faster: Vec<&str> = faster.map(|(who, _)| who.word).collect();
-        match self.ahead && !faster.is_empty() {
-            true => format!("{target}{reached}; **behind {}**", faster.join(", ")),
-            false => format!("{target}{reached}"),
-        }
+        let behind = (self.ahead && !faster.is_empty()).then(|| format!("**behind {}**", faster.join(", ")));
+        let verdicts = [Some(format!("{target}{reached}")), behind];
+        verdicts.into_iter().flatten().filter(|verdict| !verdict.is_empty()).collect::<Vec<_>>().join("; ")
     }
 }
 
