@@ -24,7 +24,7 @@ use registry_tests::runtimes::Runtime;
 use registry_tests::scenario::Scenario;
 use registry_tests::seeds::{for_every_seed, number};
 
-const SEEDS: u64 = 5_000;
+const SEEDS: u64 = 3_000;
 
 fn feed(archive: &Bytes) -> Feed {
     Feed::new("standard input", Cursor::new(archive.clone()))

@@ -35,7 +35,7 @@ use registry_tests::server::{self, Answer, Asked, Server};
 use tempfile::TempDir;
 
 /// How many seeds are run where nobody says otherwise.
-const SEEDS: u64 = 5_000;
+const SEEDS: u64 = 3_000;
 const KIND: &str = "application/vnd.example.signature";
 
 #[test]

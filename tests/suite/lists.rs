@@ -319,7 +319,7 @@ on_hand_made_runtimes_too!(
 const HOST: &str = "localhost:5000";
 
 fn seeds() -> u64 {
-    std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
+    std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000)
 }
 
 /// A world in which much goes wrong, and a configuration that can live with it.

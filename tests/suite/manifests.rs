@@ -212,7 +212,7 @@ on_all_runtimes!(
 const HOST: &str = "localhost:5000";
 
 fn seeds() -> u64 {
-    std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
+    std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000)
 }
 
 #[test]

@@ -33,7 +33,7 @@ use registry_tests::server::{Answer, Server};
 use tempfile::TempDir;
 
 /// How many seeds are run where nobody says otherwise.
-const SEEDS: u64 = 800;
+const SEEDS: u64 = 500;
 const KIND: &str = "application/vnd.example.signature";
 
 #[test]

@@ -28,7 +28,7 @@ use registry_tests::seeds::{for_every_seed, for_seeds, number, seeds};
 use registry_tests::together::Together;
 
 /// How many seeds are run where nobody says otherwise.
-const SEEDS: u64 = 6_000;
+const SEEDS: u64 = 5_000;
 /// The same, of those with several operations each.
 const TOGETHER: u64 = 3_000;
 
