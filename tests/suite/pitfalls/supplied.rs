@@ -180,6 +180,7 @@ fn a_slow_line_is_not_stalled(runtime: Runtime) {
     let (from, line) = (format!("{}/a:v1", pair.source.host()), format!("{}/b:v1", slow_line_to(&to)));
     let copy = Copy::new(from.parse().unwrap(), line.parse().unwrap(), CopyOptions::default());
     pair.check(&run(runtime, config, copy), &to);
+    assert_eq!(to.log().iter().filter(|asked| is_layer(asked)).count(), 1, "{runtime}");
 }
 
 /// A request and those that it waits for go to the same registry, which is to be asked one thing at a time.
@@ -192,6 +193,7 @@ fn whoever_waits_is_not_in_the_way_of_what_it_waits_for(runtime: Runtime) {
     let (from, there) = (format!("{}/a:v1", to.host()), format!("{}/b:v1", to.host()));
     let copy = Copy::new(from.parse().unwrap(), there.parse().unwrap(), CopyOptions::default());
     pair.check(&run(runtime, config, copy), &to);
+    assert_eq!(to.log().iter().filter(|asked| is_layer(asked)).count(), 1, "{runtime}");
 }
 
 /// Bytes that are not the blob's never become one.

@@ -19,7 +19,8 @@ use crate::spec::{ErrorCode, is_transient};
 const RESTARTS: u32 = 2;
 /// How often because it says that the bytes are wrong, which they are not: what was sent has the digest.
 const RESTARTS_OF_BLAME: u32 = 1;
-/// How many bytes of a body from a file may be gone before it shows that nobody takes them. (Of a supplied one, none are said to be.)
+/// How many bytes of a body from a file may be gone before it shows that nobody takes them. (Of a supplied one, as many are not counted
+/// in the first place.)
 const TAKEN_ON: u64 = 1 << 20;
 
 impl Upload {

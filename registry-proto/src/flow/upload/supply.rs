@@ -169,8 +169,8 @@ impl Upload {
         }
         match supplying.called_off {
             None => {
-                // As drivers say it of a file that was sent in part. Less than that would not be true of one that was never
-                // sent at all, on a connection that turned out to be closed.
+                // As drivers say it of a file that was sent in part. What may still be on its way does not count: of a request on
+                // a connection that turned out to be closed, nothing had been sent at all.
                 let sent = supplying.taken.saturating_sub(UNSENT).max(supplying.part.at);
                 let moved = || Some(self.digester.clone().of_body(sent));
                 let answer = match answer {
